@@ -1,0 +1,1 @@
+//! Finding instances by a query and calling them.

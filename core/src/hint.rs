@@ -1,0 +1,20 @@
+//! What a reader of an error can do about it, and whether trying again makes sense.
+//!
+//! An error's message says what happened to what; the hint, beside the type, says what to do.
+
+/// Advice that belongs to an error.
+pub trait Hint {
+    /// One sentence that says what to do, or `None` where nothing the reader does can help.
+    fn hint(&self) -> Option<String>;
+}
+
+/// Whether the same thing may be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// Nothing was done: trying again is safe.
+    Safe,
+    /// It may have been done: try again only what may be done twice.
+    IfIdempotent,
+    /// Trying again will not help.
+    Never,
+}

@@ -1,0 +1,15 @@
+//! Distributed services that find each other through a central registry and speak BSON RPC.
+//!
+//! The library that services, clients, daemons and the console share. It knows no terminal.
+
+pub mod backoff;
+pub mod client;
+pub mod daemon_api;
+pub mod hint;
+pub mod instance;
+pub mod query;
+pub mod registry;
+pub mod rpc;
+pub mod service;
+pub mod session;
+pub mod stats;

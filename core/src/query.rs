@@ -1,0 +1,1 @@
+//! The query language: one parser for console, shell, commands and client library.

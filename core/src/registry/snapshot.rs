@@ -1,0 +1,175 @@
+//! An immutable, indexed view of the cluster at one revision.
+//!
+//! Invariants: iteration is in the order of service, version, region, host, id; an instance of
+//! `instances/` hides the child of the same id in `status/`; a clone shares its structure, so that
+//! applying a burst of changes does not copy the world. Knows nothing of etcd: queries, balancers
+//! and consoles are tested on snapshots built by [`Snapshot::of`].
+
+use std::sync::Arc;
+
+use imbl::{HashMap, OrdMap};
+
+use crate::instance::{Host, Identity, Instance, InstanceId};
+
+/// One change of the cluster, as the watch reads it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// An instance was registered or changed.
+    PutInstance(Arc<Instance>),
+    /// An instance's key is gone.
+    RemoveInstance(InstanceId),
+    /// A daemon's word on a child that is not registered.
+    PutChild(Arc<Instance>),
+    /// A daemon's word on a child is gone.
+    RemoveChild(InstanceId),
+    /// A host was registered or changed.
+    PutHost(Arc<Host>),
+    /// A host's key is gone.
+    RemoveHost(Arc<str>),
+}
+
+/// The cluster at one revision of the registry.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    revision: i64,
+    cluster: Option<Arc<str>>,
+    rows: OrdMap<Identity, Arc<Instance>>,
+    registered: HashMap<InstanceId, Arc<Instance>>,
+    children: HashMap<InstanceId, Arc<Instance>>,
+    hosts: OrdMap<Arc<str>, Arc<Host>>,
+}
+
+impl Snapshot {
+    /// A snapshot of these instances and hosts, for tests and benches.
+    pub fn of(
+        instances: impl IntoIterator<Item = Instance>,
+        hosts: impl IntoIterator<Item = Host>,
+    ) -> Self {
+        let mut snapshot = Self::default();
+        for instance in instances {
+            let instance = Arc::new(instance);
+            snapshot.apply(if instance.state.is_child_only() {
+                Change::PutChild(instance)
+            } else {
+                Change::PutInstance(instance)
+            });
+        }
+        for host in hosts {
+            snapshot.apply(Change::PutHost(Arc::new(host)));
+        }
+        snapshot
+    }
+
+    /// The registry's revision that this view has reached.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// The cluster's random id, once it is known.
+    pub fn cluster(&self) -> Option<&Arc<str>> {
+        self.cluster.as_ref()
+    }
+
+    /// Every instance and child, ordered by service, version, region, host and id.
+    pub fn instances(&self) -> impl DoubleEndedIterator<Item = &Arc<Instance>> {
+        self.rows.values()
+    }
+
+    /// The instances of one service, in the same order.
+    pub fn of_service<'a>(
+        &'a self,
+        service: &str,
+    ) -> impl Iterator<Item = &'a Arc<Instance>> + use<'a> {
+        let service: Arc<str> = Arc::from(service);
+        let first = Identity {
+            service: Arc::clone(&service),
+            version: Arc::from(""),
+            region: Arc::from(""),
+            host: Arc::from(""),
+            id: InstanceId::nil(),
+        };
+        self.rows
+            .range(first..)
+            .map(|(_, instance)| instance)
+            .take_while(move |instance| instance.identity.service == service)
+    }
+
+    /// The instance or child with this id.
+    pub fn instance(&self, id: InstanceId) -> Option<&Arc<Instance>> {
+        self.registered.get(&id).or_else(|| self.children.get(&id))
+    }
+
+    /// How many instances and children there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is no instance and no child.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Every host, by name.
+    pub fn hosts(&self) -> impl DoubleEndedIterator<Item = &Arc<Host>> {
+        self.hosts.values()
+    }
+
+    /// The host with this name.
+    pub fn host(&self, name: &str) -> Option<&Arc<Host>> {
+        self.hosts.get(name)
+    }
+
+    /// Applies one change.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::PutInstance(instance) => {
+                let id = instance.id();
+                self.remove_row(id);
+                self.registered.insert(id, instance);
+                self.restore_row(id);
+            }
+            Change::RemoveInstance(id) => {
+                self.remove_row(id);
+                self.registered.remove(&id);
+                self.restore_row(id);
+            }
+            Change::PutChild(child) => {
+                let id = child.id();
+                self.remove_row(id);
+                self.children.insert(id, child);
+                self.restore_row(id);
+            }
+            Change::RemoveChild(id) => {
+                self.remove_row(id);
+                self.children.remove(&id);
+                self.restore_row(id);
+            }
+            Change::PutHost(host) => {
+                self.hosts.insert(Arc::clone(&host.name), host);
+            }
+            Change::RemoveHost(name) => {
+                self.hosts.remove(&name);
+            }
+        }
+    }
+
+    /// Notes which revision of which cluster the view has reached.
+    pub fn set_position(&mut self, revision: i64, cluster: Option<Arc<str>>) {
+        self.revision = revision;
+        self.cluster = cluster;
+    }
+
+    fn remove_row(&mut self, id: InstanceId) {
+        if let Some(shown) = self.instance(id) {
+            let identity = shown.identity.clone();
+            self.rows.remove(&identity);
+        }
+    }
+
+    fn restore_row(&mut self, id: InstanceId) {
+        if let Some(shown) = self.instance(id) {
+            let shown = Arc::clone(shown);
+            self.rows.insert(shown.identity.clone(), shown);
+        }
+    }
+}

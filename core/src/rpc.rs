@@ -1,0 +1,1 @@
+//! BSON RPC on TCP: frames, messages, connections, server.

@@ -1,0 +1,1 @@
+//! Serving typed methods, registering, draining.

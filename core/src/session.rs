@@ -1,0 +1,1 @@
+//! One executor of statements behind console, shell and commands.
