@@ -7,6 +7,7 @@ pub mod client;
 pub mod daemon_api;
 pub mod hint;
 pub mod instance;
+pub mod process;
 pub mod query;
 pub mod registry;
 pub mod rpc;

@@ -1,0 +1,156 @@
+//! Which process is meant: pid, start time and boot id together, read from `/proc`.
+//!
+//! Invariants: a reused pid is never taken for the process that had it before; a zombie counts as
+//! dead. Knows nothing of signals, of children, or of the registry.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use crate::instance::ProcessId;
+
+/// Where the kernel tells the id of this boot.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// The number of the field `state` in `/proc/PID/stat`, the first one behind the name.
+const STATE_FIELD: usize = 3;
+
+/// The number of the field `starttime`.
+const START_FIELD: usize = 22;
+
+impl ProcessId {
+    /// The process that asks.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be read, or does not read as Linux writes it.
+    pub fn own() -> io::Result<Self> {
+        let pid = std::process::id();
+        Self::of(pid)?.ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("`/proc/{pid}/stat` of the own process is missing"),
+            )
+        })
+    }
+
+    /// The process that has `pid` now; `None` when there is none or only a zombie.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be read, or does not read as Linux writes it.
+    pub fn of(pid: u32) -> io::Result<Option<Self>> {
+        let path = format!("/proc/{pid}/stat");
+        let stat = match std::fs::read(Path::new(&path)) {
+            Ok(stat) => stat,
+            Err(error) if is_gone(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let unreadable = || {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("`{path}` does not read as a process's state"),
+            )
+        };
+        let Stat { state, start } = Stat::read(&stat).ok_or_else(unreadable)?;
+        if matches!(state, b'Z' | b'X' | b'x') {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            boot_id: boot_id()?,
+            pid,
+            process_start: start,
+        }))
+    }
+
+    /// Whether this very process still runs: same boot, same pid, same start.
+    ///
+    /// # Errors
+    /// As [`ProcessId::of`].
+    pub fn is_alive(&self) -> io::Result<bool> {
+        Ok(Self::of(self.pid)?.is_some_and(|now| now == *self))
+    }
+}
+
+/// The id of this boot of the kernel.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn boot_id() -> io::Result<Arc<str>> {
+    static KNOWN: OnceLock<Arc<str>> = OnceLock::new();
+    if let Some(known) = KNOWN.get() {
+        return Ok(Arc::clone(known));
+    }
+    let id: Arc<str> = std::fs::read_to_string(BOOT_ID)?.trim().into();
+    Ok(Arc::clone(KNOWN.get_or_init(|| id)))
+}
+
+/// Linux answers a read of a vanished process with ESRCH where the file was already open.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
+}
+
+/// What of `/proc/PID/stat` tells processes apart.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    state: u8,
+    start: u64,
+}
+
+impl Stat {
+    /// The name stands in parentheses and may hold any byte, so reading starts behind the last one.
+    fn read(stat: &[u8]) -> Option<Self> {
+        let name_end = stat.iter().rposition(|byte| *byte == b')')?;
+        let rest = std::str::from_utf8(stat.get(name_end + 1..)?).ok()?;
+        let mut fields = rest.split_ascii_whitespace();
+        let state = *fields.next()?.as_bytes().first()?;
+        let start = fields.nth(START_FIELD - STATE_FIELD - 1)?.parse().ok()?;
+        Some(Self { state, start })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_behind_a_name_that_holds_parentheses() {
+        let stat = b"42 (a) Z 1 (b\n) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20 21\n";
+        let read = Stat::read(stat).unwrap();
+        assert_eq!(
+            read,
+            Stat {
+                state: b'S',
+                start: 777
+            }
+        );
+        for broken in [&b""[..], b"42", b"42 (x", b"42 (x) S 1 2"] {
+            assert_eq!(Stat::read(broken), None);
+        }
+    }
+
+    #[test]
+    fn the_own_process_lives_and_another_start_is_another_process() {
+        let own = ProcessId::own().unwrap();
+        assert_eq!(own.pid, std::process::id());
+        assert!(own.is_alive().unwrap());
+        let other = ProcessId {
+            process_start: own.process_start + 1,
+            ..own
+        };
+        assert!(!other.is_alive().unwrap());
+    }
+
+    #[test]
+    fn a_zombie_and_a_missing_process_are_none() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        // Not waited for, so it stays a zombie once it has ended.
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+        while ProcessId::of(pid).unwrap().is_some() {
+            assert!(tokio::time::Instant::now() < deadline, "`true` still runs");
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert_eq!(ProcessId::of(pid).unwrap(), None);
+    }
+}
