@@ -1,9 +1,235 @@
 //! The central registry: who is there, and where.
 //!
 //! Readers hold a [`snapshot::Snapshot`]; only this folder speaks etcd. The registry is advice: what
-//! a client sees on the wire overrides what stands here.
+//! a client sees on the wire overrides what stands here. When it is away, everything goes on with
+//! what is known, for ever.
 
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use crate::instance::Identity;
+use entry::{Entry, EntryKind};
+use etcd::Etcd;
+use lease::LeaseKeeper;
+use snapshot::Snapshot;
+use value::{HostValue, InstanceValue};
+
+mod changes;
+mod entry;
+pub mod error;
+mod etcd;
 pub mod key;
+mod lease;
 pub mod link;
+mod list;
+mod read;
+mod registration;
 pub mod snapshot;
 pub mod value;
+mod view;
+mod watch;
+
+pub use error::Error;
+pub use registration::{HostRegistration, Registration};
+pub use watch::View;
+
+/// The registry that is used unless another is given.
+pub const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:2379";
+
+/// Where the registry is, and how long to wait for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistryConfig {
+    /// The endpoints, each like `http://10.0.0.1:2379`.
+    pub endpoints: Vec<String>,
+    /// The prefix of all keys, so that clusters can share one registry.
+    pub prefix: String,
+    /// How long an entry outlives its process: 5 to 60 seconds.
+    pub ttl: Duration,
+    /// How long one exchange may take.
+    pub call_timeout: Duration,
+}
+
+impl Default for RegistryConfig {
+    fn default() -> Self {
+        Self {
+            endpoints: vec![DEFAULT_ENDPOINT.to_owned()],
+            prefix: key::DEFAULT_PREFIX.to_owned(),
+            ttl: Duration::from_secs(10),
+            call_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl RegistryConfig {
+    /// The usual settings with these endpoints, separated by commas.
+    pub fn at(endpoints: &str) -> Self {
+        let endpoints = endpoints
+            .split(',')
+            .map(str::trim)
+            .filter(|endpoint| !endpoint.is_empty())
+            .map(str::to_owned)
+            .collect();
+        Self {
+            endpoints,
+            ..Self::default()
+        }
+    }
+
+    /// The same below another prefix.
+    #[must_use]
+    pub fn with_prefix(mut self, prefix: &str) -> Self {
+        self.prefix = format!("/{}", prefix.trim_matches('/'));
+        self
+    }
+
+    /// Settings from `SKYNET_REGISTRY` and `SKYNET_PREFIX`, the usual ones where they are not set.
+    pub fn from_env() -> Self {
+        let config = std::env::var("SKYNET_REGISTRY")
+            .map_or_else(|_| Self::default(), |endpoints| Self::at(&endpoints));
+        match std::env::var("SKYNET_PREFIX") {
+            Ok(prefix) => config.with_prefix(&prefix),
+            Err(_) => config,
+        }
+    }
+}
+
+/// A handle on the registry. Clones are cheap and share connections, lease and watcher.
+#[derive(Clone)]
+pub struct Registry {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    etcd: Arc<Etcd>,
+    prefix: Arc<str>,
+    ttl: Duration,
+    /// One lease per process, from the first registration on.
+    keeper: OnceLock<Arc<LeaseKeeper>>,
+    /// One watcher, as long as anybody holds a view.
+    view: Mutex<Weak<View>>,
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Registry")
+            .field("endpoints", &self.shared.etcd.urls())
+            .field("prefix", &self.shared.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Registry {
+    /// A handle; it connects when it is first used, so a registry that is away is no error here.
+    ///
+    /// # Errors
+    /// [`Error::NoEndpoint`] and [`Error::BadEndpoint`].
+    pub fn new(config: &RegistryConfig) -> Result<Self, Error> {
+        let etcd = Arc::new(Etcd::new(&config.endpoints, config.call_timeout)?);
+        let ttl = config
+            .ttl
+            .clamp(Duration::from_secs(5), Duration::from_mins(1));
+        let prefix = Arc::from(config.prefix.as_str());
+        Ok(Self {
+            shared: Arc::new(Shared {
+                etcd,
+                prefix,
+                ttl,
+                keeper: OnceLock::new(),
+                view: Mutex::new(Weak::new()),
+            }),
+        })
+    }
+
+    /// The prefix of all keys.
+    pub fn prefix(&self) -> &str {
+        &self.shared.prefix
+    }
+
+    /// The endpoints, as children get them in `SKYNET_REGISTRY`.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.shared.etcd.urls()
+    }
+
+    /// Lists the cluster once.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] when no endpoint answers in time.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn snapshot(&self) -> Result<Snapshot, Error> {
+        list::snapshot(&self.shared.etcd, &self.shared.prefix).await
+    }
+
+    /// The live view; the watcher starts with the first and ends with the last.
+    ///
+    /// Call it on a tokio runtime.
+    pub fn view(&self) -> Arc<View> {
+        let mut shared = self
+            .shared
+            .view
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(view) = shared.upgrade() {
+            return view;
+        }
+        let etcd = Arc::clone(&self.shared.etcd);
+        let view = Arc::new(View::start(etcd, Arc::clone(&self.shared.prefix)));
+        *shared = Arc::downgrade(&view);
+        view
+    }
+
+    /// Registers an instance; the entry is written in the background and heals itself.
+    ///
+    /// Call it on a tokio runtime.
+    pub fn register(&self, identity: Identity, value: InstanceValue) -> Registration {
+        let entry = Entry {
+            kind: EntryKind::Instance { identity, value },
+        };
+        let shared = &self.shared;
+        Registration::start(
+            Arc::clone(&shared.etcd),
+            self.keeper(),
+            Arc::clone(&shared.prefix),
+            entry,
+        )
+    }
+
+    /// Registers a host for its daemon, in the same way.
+    ///
+    /// Call it on a tokio runtime.
+    pub fn register_host(&self, name: Arc<str>, value: HostValue) -> HostRegistration {
+        let entry = Entry {
+            kind: EntryKind::Host { name, value },
+        };
+        let shared = &self.shared;
+        HostRegistration::start(
+            Arc::clone(&shared.etcd),
+            self.keeper(),
+            Arc::clone(&shared.prefix),
+            entry,
+        )
+    }
+
+    /// Gives the process's lease back, with every entry that still hangs on it: the last step of a
+    /// process that ends.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`]; then the lease ends by itself.
+    pub async fn release(&self) -> Result<(), Error> {
+        match self.shared.keeper.get() {
+            Some(keeper) => keeper.revoke().await,
+            None => Ok(()),
+        }
+    }
+
+    fn keeper(&self) -> Arc<LeaseKeeper> {
+        let shared = &self.shared;
+        Arc::clone(
+            shared
+                .keeper
+                .get_or_init(|| Arc::new(LeaseKeeper::start(Arc::clone(&shared.etcd), shared.ttl))),
+        )
+    }
+}

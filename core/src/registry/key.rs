@@ -23,8 +23,6 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
 /// A key of the registry, without its prefix.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key {
-    /// `cluster`: the cluster's random id.
-    Cluster,
     /// `instances/{service}/{version}/{region}/{host}/{uuid}`.
     Instance(Identity),
     /// `addr/{host}/{port}`: the claim on an address.
@@ -49,7 +47,6 @@ impl Key {
     /// The whole key, below `prefix`.
     pub fn path(&self, prefix: &str) -> String {
         match self {
-            Self::Cluster => format!("{prefix}/cluster"),
             Self::Instance(identity) => format!(
                 "{prefix}/instances/{}/{}/{}/{}/{}",
                 encode(&identity.service),
@@ -70,7 +67,6 @@ impl Key {
         let rest = path.strip_prefix(prefix)?.strip_prefix('/')?;
         let segments: Vec<&str> = rest.split('/').collect();
         match *segments.as_slice() {
-            ["cluster"] => Some(Self::Cluster),
             ["instances", service, version, region, host, id] => Some(Self::Instance(Identity {
                 service: decode(service)?,
                 version: decode(version)?,

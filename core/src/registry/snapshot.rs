@@ -32,7 +32,6 @@ pub enum Change {
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     revision: i64,
-    cluster: Option<Arc<str>>,
     rows: OrdMap<Identity, Arc<Instance>>,
     registered: HashMap<InstanceId, Arc<Instance>>,
     children: HashMap<InstanceId, Arc<Instance>>,
@@ -65,11 +64,6 @@ impl Snapshot {
         self.revision
     }
 
-    /// The cluster's random id, once it is known.
-    pub fn cluster(&self) -> Option<&Arc<str>> {
-        self.cluster.as_ref()
-    }
-
     /// Every instance and child, ordered by service, version, region, host and id.
     pub fn instances(&self) -> impl DoubleEndedIterator<Item = &Arc<Instance>> {
         self.rows.values()
@@ -97,6 +91,16 @@ impl Snapshot {
     /// The instance or child with this id.
     pub fn instance(&self, id: InstanceId) -> Option<&Arc<Instance>> {
         self.registered.get(&id).or_else(|| self.children.get(&id))
+    }
+
+    /// The registered instances, in no order.
+    pub(super) fn registered(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.registered.values()
+    }
+
+    /// The children that daemons tell of, in no order.
+    pub(super) fn children(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.children.values()
     }
 
     /// How many instances and children there are.
@@ -153,10 +157,9 @@ impl Snapshot {
         }
     }
 
-    /// Notes which revision of which cluster the view has reached.
-    pub fn set_position(&mut self, revision: i64, cluster: Option<Arc<str>>) {
+    /// Notes which revision the view has reached.
+    pub fn set_position(&mut self, revision: i64) {
         self.revision = revision;
-        self.cluster = cluster;
     }
 
     fn remove_row(&mut self, id: InstanceId) {

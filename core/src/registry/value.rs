@@ -178,12 +178,3 @@ impl ChildValue {
         }
     }
 }
-
-/// `cluster`: tells a wiped or foreign registry.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ClusterValue {
-    /// The cluster's random id.
-    pub id: uuid::Uuid,
-    /// The version of these keys and values.
-    pub format: u32,
-}

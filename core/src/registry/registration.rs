@@ -1,0 +1,192 @@
+//! An entry of our own in the registry, which heals itself for as long as we live.
+//!
+//! Invariants: a name or an address that is held by another living process is never overwritten; a
+//! key that is deleted under us, or hangs on a lost lease, is written again within a second; the
+//! process never ends because of the registry. The worker below owns the entry; handles only send
+//! it the value that is wanted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::entry::{Entry, EntryKind};
+use super::etcd::Etcd;
+use super::lease::LeaseKeeper;
+use super::value::{HostValue, InstanceValue};
+use crate::instance::State;
+
+mod worker;
+
+/// How long leaving may take before the lease is left to end by itself.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the handles and the worker share.
+struct Handle {
+    entry: watch::Sender<Entry>,
+    stands: watch::Receiver<bool>,
+    wish: watch::Receiver<bool>,
+    leave: CancellationToken,
+    worker: Option<JoinHandle<()>>,
+}
+
+impl Handle {
+    fn start(etcd: Arc<Etcd>, keeper: Arc<LeaseKeeper>, prefix: Arc<str>, entry: Entry) -> Self {
+        let (stands_sender, stands) = watch::channel(false);
+        let (wish_sender, wish) = watch::channel(entry.registered());
+        let own = entry.clone();
+        let (entry, entries) = watch::channel(entry);
+        let leave = CancellationToken::new();
+        let worker = worker::Worker {
+            etcd,
+            keeper,
+            prefix,
+            entries,
+            wanted: own.clone(),
+            own,
+            stands: stands_sender,
+            wish: wish_sender,
+            leave: leave.clone(),
+            mod_revision: 0,
+        };
+        Self {
+            entry,
+            stands,
+            wish,
+            leave,
+            worker: Some(tokio::spawn(worker.run())),
+        }
+    }
+
+    async fn stands(&self) {
+        let mut stands = self.stands.clone();
+        // The worker ends only when we leave; then nobody waits here.
+        let _closed = stands.wait_for(|stands| *stands).await;
+    }
+
+    async fn leave(&mut self) {
+        self.leave.cancel();
+        if let Some(worker) = self.worker.take() {
+            let abort = worker.abort_handle();
+            if timeout(LEAVE_TIMEOUT, worker).await.is_err() {
+                tracing::warn!(
+                    "the registry did not take the leave, the entry ends with its lease"
+                );
+                abort.abort();
+            }
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Some(worker) = &self.worker {
+            worker.abort();
+        }
+    }
+}
+
+/// An instance's own entry. Dropping it without [`Registration::leave`] stops the renewals, and the
+/// entry ends with its lease.
+pub struct Registration {
+    handle: Handle,
+}
+
+impl Registration {
+    pub(super) fn start(
+        etcd: Arc<Etcd>,
+        keeper: Arc<LeaseKeeper>,
+        prefix: Arc<str>,
+        entry: Entry,
+    ) -> Self {
+        Self {
+            handle: Handle::start(etcd, keeper, prefix, entry),
+        }
+    }
+
+    /// Changes the entry; it is written soon, and again after every loss.
+    pub fn update(&self, change: impl FnOnce(&mut InstanceValue)) {
+        self.handle.entry.send_modify(|entry| {
+            if let EntryKind::Instance { value, .. } = &mut entry.kind {
+                change(value);
+            }
+        });
+    }
+
+    /// Changes only the state.
+    pub fn set_state(&self, state: State) {
+        self.update(|value| value.state = state);
+    }
+
+    /// The operator's wish: whether clients may choose this instance. The instance follows it.
+    pub fn wish(&self) -> watch::Receiver<bool> {
+        self.handle.wish.clone()
+    }
+
+    /// Waits until the entry stands in the registry.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn registered(&self) {
+        self.handle.stands().await;
+    }
+
+    /// Whether the entry stands in the registry, as far as is known.
+    pub fn stands(&self) -> watch::Receiver<bool> {
+        self.handle.stands.clone()
+    }
+
+    /// Says `leaving` and takes the entry away; takes two seconds at most.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the entry to end with its lease.
+    pub async fn leave(mut self) {
+        self.handle.leave().await;
+    }
+}
+
+/// A daemon's entry for its host.
+pub struct HostRegistration {
+    handle: Handle,
+}
+
+impl HostRegistration {
+    pub(super) fn start(
+        etcd: Arc<Etcd>,
+        keeper: Arc<LeaseKeeper>,
+        prefix: Arc<str>,
+        entry: Entry,
+    ) -> Self {
+        Self {
+            handle: Handle::start(etcd, keeper, prefix, entry),
+        }
+    }
+
+    /// Changes the entry; it is written soon, and again after every loss.
+    pub fn update(&self, change: impl FnOnce(&mut HostValue)) {
+        self.handle.entry.send_modify(|entry| {
+            if let EntryKind::Host { value, .. } = &mut entry.kind {
+                change(value);
+            }
+        });
+    }
+
+    /// Waits until the entry stands in the registry.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn registered(&self) {
+        self.handle.stands().await;
+    }
+
+    /// Takes the entry away; takes two seconds at most.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the entry to end with its lease.
+    pub async fn leave(mut self) {
+        self.handle.leave().await;
+    }
+}

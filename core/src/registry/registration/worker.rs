@@ -1,0 +1,467 @@
+//! The owner of one entry: claims it, follows its key, writes what is wanted, heals what is lost.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::{
+    Compare, CompareOp, EventType, PutOptions, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchStream,
+};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::super::entry::{Entry, EntryKind, Holder};
+use super::super::error::Error;
+use super::super::etcd::Etcd;
+use super::super::lease::LeaseKeeper;
+use crate::backoff::Backoff;
+use crate::instance::{ProcessId, State};
+
+/// How often the own key is compared with what should stand there, though no event came.
+const SELF_CHECK: Duration = Duration::from_mins(1);
+/// How long opening a watch may take.
+const WATCH_TIMEOUT: Duration = Duration::from_secs(3);
+
+pub(super) struct Worker {
+    pub(super) etcd: Arc<Etcd>,
+    pub(super) keeper: Arc<LeaseKeeper>,
+    pub(super) prefix: Arc<str>,
+    pub(super) entries: watch::Receiver<Entry>,
+    pub(super) own: Entry,
+    /// What our program wanted when `own` was last made from it.
+    pub(super) wanted: Entry,
+    pub(super) stands: watch::Sender<bool>,
+    pub(super) wish: watch::Sender<bool>,
+    pub(super) leave: CancellationToken,
+    /// The revision of our last write, or of the last foreign one that we took over.
+    pub(super) mod_revision: i64,
+}
+
+/// What stands under our keys, when they are not free.
+struct Standing {
+    entry: Option<(Vec<u8>, i64)>,
+    claim: Option<(Vec<u8>, i64)>,
+}
+
+impl Worker {
+    /// Runs until we leave.
+    pub(super) async fn run(mut self) {
+        let leave = self.leave.clone();
+        tokio::select! {
+            () = leave.cancelled() => {}
+            () = self.hold() => {}
+        }
+        if let Err(error) = self.take_away().await {
+            tracing::warn!(%error, "the entry could not be taken away, it ends with its lease");
+        }
+    }
+
+    /// Never returns.
+    async fn hold(&mut self) {
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+        let mut leases = self.keeper.current();
+        loop {
+            // The keeper lives as long as we do.
+            let lease = leases.wait_for(Option::is_some).await.map(|lease| *lease);
+            let Ok(lease) = lease else { return };
+            let Some(lease) = lease else { continue };
+            let held = async {
+                self.claim(lease).await?;
+                self.stands.send_replace(true);
+                backoff.reset();
+                self.follow(lease, &mut leases).await
+            };
+            if let Err(error) = held.await {
+                if matches!(error, Error::Taken { .. }) {
+                    tracing::warn!(%error, "the entry is held by another, waiting for it");
+                } else {
+                    tracing::debug!(%error, "the entry does not stand yet");
+                }
+                sleep(backoff.next_wait()).await;
+            }
+        }
+    }
+
+    fn key(&self) -> String {
+        self.own.key().path(&self.prefix)
+    }
+
+    fn take_wanted(&mut self) {
+        let wanted = self.entries.borrow_and_update().clone();
+        self.own.set_wanted(&self.wanted, &wanted);
+        self.wanted = wanted;
+    }
+
+    /// Writes the entry and its claim if they are free, ours already, or left by the dead.
+    async fn claim(&mut self, lease: i64) -> Result<(), Error> {
+        self.take_wanted();
+        let mut seen = Standing {
+            entry: None,
+            claim: None,
+        };
+        // Somebody may write between our look and our write; then we look again.
+        for _attempt in 0..5 {
+            match self.write_if_unchanged(lease, &seen).await? {
+                Ok(revision) => {
+                    self.mod_revision = revision;
+                    return Ok(());
+                }
+                Err(standing) => seen = self.judge(standing)?,
+            }
+        }
+        Err(Error::Changed { key: self.key() })
+    }
+
+    /// Puts both keys if they are as `seen`; else tells how they are.
+    async fn write_if_unchanged(
+        &self,
+        lease: i64,
+        seen: &Standing,
+    ) -> Result<Result<i64, Standing>, Error> {
+        let key = self.key();
+        let bad = |source| Error::BadValue {
+            key: key.clone(),
+            source,
+        };
+        let mut keys = vec![(
+            key.clone(),
+            self.own.encode(lease).map_err(bad)?,
+            &seen.entry,
+        )];
+        if let Some((claim_key, claim)) = self.own.claim() {
+            let value = serde_json::to_vec(&claim).map_err(bad)?;
+            keys.push((claim_key.path(&self.prefix), value, &seen.claim));
+        }
+        let compares: Vec<Compare> = keys
+            .iter()
+            .map(|(key, _, seen)| {
+                let revision = seen.as_ref().map_or(0, |(_, revision)| *revision);
+                Compare::mod_revision(key.as_str(), CompareOp::Equal, revision)
+            })
+            .collect();
+        let puts: Vec<TxnOp> = keys
+            .iter()
+            .map(|(key, value, _)| {
+                let options = PutOptions::new().with_lease(lease);
+                TxnOp::put(key.as_str(), value.as_slice(), Some(options))
+            })
+            .collect();
+        let gets: Vec<TxnOp> = keys
+            .iter()
+            .map(|(key, _, _)| TxnOp::get(key.as_str(), None))
+            .collect();
+        let txn = Txn::new().when(compares).and_then(puts).or_else(gets);
+        let response = self
+            .etcd
+            .call("register", |mut client| {
+                let txn = txn.clone();
+                async move { client.txn(txn).await }
+            })
+            .await
+            .inspect_err(|error| {
+                if super::super::etcd::is_lease_gone(error) {
+                    self.keeper.replace(lease);
+                }
+            })?;
+        if response.succeeded() {
+            return Ok(Ok(response
+                .header()
+                .map_or(0, etcd_client::ResponseHeader::revision)));
+        }
+        let mut found = response
+            .op_responses()
+            .into_iter()
+            .map(|response| match response {
+                TxnOpResponse::Get(get) => get
+                    .kvs()
+                    .first()
+                    .map(|kv| (kv.value().to_vec(), kv.mod_revision())),
+                _ => None,
+            });
+        Ok(Err(Standing {
+            entry: found.next().flatten(),
+            claim: found.next().flatten(),
+        }))
+    }
+
+    /// Whether what stands may be replaced; on the way, the wish that stands in it is taken over.
+    fn judge(&mut self, standing: Standing) -> Result<Standing, Error> {
+        if let Some((value, _)) = &standing.entry {
+            let holder = self.own.holder(value, is_alive);
+            Self::refuse_others(&holder, &self.key())?;
+            if matches!(holder, Holder::Ourselves) {
+                self.adopt(value)?;
+            }
+        }
+        if let (Some((value, _)), Some((key, _))) = (&standing.claim, self.own.claim()) {
+            let holder = self.own.claim_holder(value, is_alive);
+            Self::refuse_others(&holder, &key.path(&self.prefix))?;
+        }
+        Ok(standing)
+    }
+
+    fn refuse_others(holder: &Holder, key: &str) -> Result<(), Error> {
+        match holder {
+            Holder::Ourselves | Holder::Gone => Ok(()),
+            Holder::Other(process) => Err(Error::Taken {
+                key: key.to_owned(),
+                pid: process.pid,
+            }),
+            // Pid 0 is nobody's: the value tells of no process.
+            Holder::Unreadable => Err(Error::Taken {
+                key: key.to_owned(),
+                pid: 0,
+            }),
+        }
+    }
+
+    fn adopt(&mut self, standing: &[u8]) -> Result<bool, Error> {
+        let same = self.own.adopt(standing).map_err(|source| Error::BadValue {
+            key: self.key(),
+            source,
+        })?;
+        let registered = self.own.registered();
+        self.wish
+            .send_if_modified(|wish| std::mem::replace(wish, registered) != registered);
+        Ok(same)
+    }
+
+    /// Follows the own key until it must be claimed again.
+    async fn follow(
+        &mut self,
+        lease: i64,
+        leases: &mut watch::Receiver<Option<i64>>,
+    ) -> Result<(), Error> {
+        let mut stream: Option<(WatchStream, usize)> = None;
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let mut check_at = Instant::now() + SELF_CHECK.mul_f64(0.9 + 0.2 * fastrand::f64());
+        loop {
+            if stream.is_none() {
+                match self.watch_own_key().await {
+                    Ok(opened) => {
+                        // What happened while nobody watched comes with the start revision, but
+                        // not if it was compacted: look once.
+                        stream = Some(opened);
+                        check_at = check_at.min(Instant::now() + Duration::from_secs(1));
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "the own entry is not watched");
+                        tokio::select! {
+                            () = sleep(backoff.next_wait()) => continue,
+                            () = lease_lost(leases, lease) => return Ok(()),
+                        }
+                    }
+                }
+            }
+            let Some((events, endpoint)) = &mut stream else {
+                continue;
+            };
+            let endpoint = *endpoint;
+            tokio::select! {
+                message = events.message() => match message {
+                    Ok(Some(response)) if !response.canceled() => {
+                        backoff.reset();
+                        if self.take_events(&response, lease).await?.is_break() {
+                            return Ok(());
+                        }
+                    }
+                    Ok(_) | Err(_) => {
+                        self.etcd.leave(endpoint);
+                        stream = None;
+                    }
+                },
+                () = lease_lost(leases, lease) => {
+                    self.stands.send_replace(false);
+                    return Ok(());
+                }
+                changed = self.entries.changed() => {
+                    // The handle closes the channel only when it ends this worker.
+                    if changed.is_ok() {
+                        self.take_wanted();
+                        self.write_own(lease).await?;
+                    }
+                }
+                () = sleep_until(check_at) => {
+                    check_at = Instant::now() + SELF_CHECK.mul_f64(0.9 + 0.2 * fastrand::f64());
+                    if self.check(lease).await?.is_break() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn watch_own_key(&self) -> Result<(WatchStream, usize), Error> {
+        let (mut client, endpoint) = self.etcd.current().await?;
+        let options = WatchOptions::new().with_start_revision(self.mod_revision + 1);
+        let opened = timeout(WATCH_TIMEOUT, client.watch(self.key(), Some(options))).await;
+        match opened {
+            Ok(Ok(stream)) => Ok((stream, endpoint)),
+            failed => {
+                self.etcd.leave(endpoint);
+                Err(Error::Unreachable {
+                    operation: "watch the own entry",
+                    endpoints: self.etcd.names(),
+                    within: WATCH_TIMEOUT,
+                    source: failed.ok().and_then(Result::err).map(Into::into),
+                })
+            }
+        }
+    }
+
+    /// Takes foreign writes over; breaks when the entry must be claimed again.
+    async fn take_events(
+        &mut self,
+        response: &etcd_client::WatchResponse,
+        lease: i64,
+    ) -> Result<ControlFlow<()>, Error> {
+        for event in response.events() {
+            let Some(kv) = event
+                .kv()
+                .filter(|kv| kv.mod_revision() > self.mod_revision)
+            else {
+                continue;
+            };
+            self.mod_revision = kv.mod_revision();
+            match event.event_type() {
+                EventType::Put => {
+                    if !self.adopt(kv.value())? {
+                        self.write_own(lease).await?;
+                    }
+                    let wish = self.own.registered();
+                    tracing::debug!(wish, "the own entry was written by another");
+                }
+                EventType::Delete => {
+                    self.stands.send_replace(false);
+                    self.keeper.replace(lease);
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Compares what stands with what should; breaks when the entry is gone.
+    async fn check(&mut self, lease: i64) -> Result<ControlFlow<()>, Error> {
+        let key = self.key();
+        let response = self
+            .etcd
+            .call("check the own entry", |mut client| {
+                let key = key.as_str();
+                async move { client.get(key, None).await }
+            })
+            .await?;
+        let Some(kv) = response.kvs().first() else {
+            self.stands.send_replace(false);
+            self.keeper.replace(lease);
+            return Ok(ControlFlow::Break(()));
+        };
+        self.mod_revision = self.mod_revision.max(kv.mod_revision());
+        if !self.adopt(kv.value())? || kv.lease() != lease {
+            self.write_own(lease).await?;
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Writes the entry over the revision that we know; when another was faster, its event tells.
+    async fn write_own(&mut self, lease: i64) -> Result<(), Error> {
+        let key = self.key();
+        let value = self.own.encode(lease).map_err(|source| Error::BadValue {
+            key: key.clone(),
+            source,
+        })?;
+        let txn = Txn::new()
+            .when([Compare::mod_revision(
+                key.as_str(),
+                CompareOp::Equal,
+                self.mod_revision,
+            )])
+            .and_then([TxnOp::put(
+                key.as_str(),
+                value,
+                Some(PutOptions::new().with_lease(lease)),
+            )]);
+        let response = self
+            .etcd
+            .call("write the own entry", async |mut client| {
+                client.txn(txn.clone()).await
+            })
+            .await?;
+        if response.succeeded() {
+            let revision = response
+                .header()
+                .map_or(0, etcd_client::ResponseHeader::revision);
+            self.mod_revision = self.mod_revision.max(revision);
+        }
+        Ok(())
+    }
+
+    /// Says `leaving`, then deletes what is still ours. It looks first, because a write of ours or
+    /// of another may have gone through unseen.
+    async fn take_away(&mut self) -> Result<(), Error> {
+        let key = self.key();
+        let lease = *self.keeper.current().borrow();
+        for _attempt in 0..3 {
+            let response = self
+                .etcd
+                .call("look before leaving", |mut client| {
+                    let key = key.as_str();
+                    async move { client.get(key, None).await }
+                })
+                .await?;
+            let Some(standing) = response.kvs().first() else {
+                break;
+            };
+            if self.own.holder(standing.value(), is_alive) != Holder::Ourselves {
+                break;
+            }
+            self.adopt(standing.value())?;
+            self.mod_revision = standing.mod_revision();
+            if let (Some(lease), EntryKind::Instance { value, .. }) = (lease, &mut self.own.kind) {
+                value.state = State::Leaving;
+                self.write_own(lease).await?;
+            }
+            if self.delete_own().await? {
+                break;
+            }
+        }
+        self.stands.send_replace(false);
+        Ok(())
+    }
+
+    /// `false` when another has written since.
+    async fn delete_own(&self) -> Result<bool, Error> {
+        let key = self.key();
+        let mut deletes = vec![TxnOp::delete(key.as_str(), None)];
+        if let Some((claim, _)) = self.own.claim() {
+            deletes.push(TxnOp::delete(claim.path(&self.prefix), None));
+        }
+        let txn = Txn::new()
+            .when([Compare::mod_revision(
+                key.as_str(),
+                CompareOp::Equal,
+                self.mod_revision,
+            )])
+            .and_then(deletes);
+        let response = self
+            .etcd
+            .call("leave", |mut client| {
+                let txn = txn.clone();
+                async move { client.txn(txn).await }
+            })
+            .await?;
+        Ok(response.succeeded())
+    }
+}
+
+/// Returns when the keeper no longer holds `lease`.
+async fn lease_lost(leases: &mut watch::Receiver<Option<i64>>, lease: i64) {
+    // The keeper lives as long as we do.
+    let _closed = leases.wait_for(|now| *now != Some(lease)).await;
+}
+
+/// Whether a process of this boot runs; what cannot be read counts as running.
+fn is_alive(process: &ProcessId) -> bool {
+    process.is_alive().unwrap_or(true)
+}
