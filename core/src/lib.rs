@@ -14,3 +14,5 @@ pub mod rpc;
 pub mod service;
 pub mod session;
 pub mod stats;
+#[cfg(feature = "testing")]
+pub mod testing;

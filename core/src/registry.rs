@@ -15,6 +15,8 @@ use snapshot::Snapshot;
 use value::{HostValue, InstanceValue};
 
 mod changes;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 mod entry;
 pub mod error;
 mod etcd;

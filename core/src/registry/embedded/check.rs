@@ -1,0 +1,151 @@
+//! Which requests are refused before anything is looked up: empty keys, contradictions, too many
+//! operations, one key written twice.
+//!
+//! Pure; the rules and their order are those of etcd's v3 API.
+
+use std::collections::HashSet;
+
+use etcd_client::proto::{
+    PbDeleteRequest, PbPutRequest, PbRangeRequest, PbTxnOpRequest, PbTxnRequest, PbTxnRequestOp,
+};
+use prost::Message;
+
+use super::{range::KeyRange, refusal::Refusal};
+
+/// Operations per list of a transaction, etcd's default.
+const MAX_TXN_OPS: usize = 128;
+
+/// Bytes of a request that writes, etcd's default.
+const MAX_REQUEST_BYTES: usize = 1536 * 1024;
+
+/// Checks a request to read.
+pub(super) fn range(request: &PbRangeRequest) -> Result<(), Refusal> {
+    not_empty(&request.key)
+}
+
+/// Checks a request to write one key.
+pub(super) fn put(request: &PbPutRequest) -> Result<(), Refusal> {
+    not_empty(&request.key)?;
+    if request.ignore_value && !request.value.is_empty() {
+        return Err(Refusal::ValueProvided);
+    }
+    if request.ignore_lease && request.lease != 0 {
+        return Err(Refusal::LeaseProvided);
+    }
+    not_too_large(request)
+}
+
+/// Checks a request to delete.
+pub(super) fn delete(request: &PbDeleteRequest) -> Result<(), Refusal> {
+    not_empty(&request.key)?;
+    not_too_large(request)
+}
+
+/// Checks a whole transaction, the nested ones too.
+pub(super) fn txn(request: &PbTxnRequest) -> Result<(), Refusal> {
+    txn_ops(request, MAX_TXN_OPS)?;
+    Writes::of(&request.success)?;
+    Writes::of(&request.failure)?;
+    not_too_large(request)
+}
+
+fn not_empty(key: &[u8]) -> Result<(), Refusal> {
+    if key.is_empty() {
+        Err(Refusal::EmptyKey)
+    } else {
+        Ok(())
+    }
+}
+
+fn not_too_large(request: &impl Message) -> Result<(), Refusal> {
+    if request.encoded_len() > MAX_REQUEST_BYTES {
+        Err(Refusal::TooLarge)
+    } else {
+        Ok(())
+    }
+}
+
+fn txn_ops(request: &PbTxnRequest, max: usize) -> Result<(), Refusal> {
+    let n_ops = request
+        .compare
+        .len()
+        .max(request.success.len())
+        .max(request.failure.len());
+    if n_ops > max {
+        return Err(Refusal::TooManyOps);
+    }
+    for compare in &request.compare {
+        not_empty(&compare.key)?;
+    }
+    for op in request.success.iter().chain(&request.failure) {
+        match &op.request {
+            Some(PbTxnOpRequest::RequestRange(request)) => range(request)?,
+            Some(PbTxnOpRequest::RequestPut(request)) => put(request)?,
+            Some(PbTxnOpRequest::RequestDeleteRange(request)) => delete(request)?,
+            // What is left of the budget shrinks with every level, which bounds the depth.
+            Some(PbTxnOpRequest::RequestTxn(request)) => txn_ops(request, max - n_ops)?,
+            None => return Err(Refusal::KeyNotFound),
+        }
+    }
+    Ok(())
+}
+
+/// What a list of operations may write: no key may be written twice on one path.
+#[derive(Default)]
+struct Writes<'request> {
+    puts: HashSet<&'request [u8]>,
+    deletes: Vec<KeyRange>,
+}
+
+impl<'request> Writes<'request> {
+    fn of(ops: &'request [PbTxnRequestOp]) -> Result<Self, Refusal> {
+        let mut writes = Self::default();
+        for op in ops {
+            if let Some(PbTxnOpRequest::RequestDeleteRange(delete)) = &op.request {
+                let range = KeyRange::new(&delete.key, &delete.range_end);
+                writes.deletes.push(range);
+            }
+        }
+        for op in ops {
+            if let Some(PbTxnOpRequest::RequestTxn(txn)) = &op.request {
+                writes.add_branches(Self::of(&txn.success)?, Self::of(&txn.failure)?)?;
+            }
+        }
+        for op in ops {
+            if let Some(PbTxnOpRequest::RequestPut(put)) = &op.request {
+                writes.add_put(&put.key)?;
+            }
+        }
+        Ok(writes)
+    }
+
+    /// Takes in a nested transaction, of which only one branch will run: the two may write the
+    /// same key.
+    fn add_branches(&mut self, success: Self, failure: Self) -> Result<(), Refusal> {
+        for key in &success.puts {
+            self.add_put(key)?;
+        }
+        for key in &failure.puts {
+            if self.is_deleted(key) {
+                return Err(Refusal::DuplicateKey);
+            }
+            if !self.puts.insert(key) && !success.puts.contains(key) {
+                return Err(Refusal::DuplicateKey);
+            }
+        }
+        self.deletes.extend(success.deletes);
+        self.deletes.extend(failure.deletes);
+        Ok(())
+    }
+
+    fn add_put(&mut self, key: &'request [u8]) -> Result<(), Refusal> {
+        if self.is_deleted(key) || !self.puts.insert(key) {
+            return Err(Refusal::DuplicateKey);
+        }
+        Ok(())
+    }
+
+    fn is_deleted(&self, key: &[u8]) -> bool {
+        self.deletes.iter().any(|range| range.contains(key))
+    }
+}

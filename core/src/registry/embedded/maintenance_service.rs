@@ -1,0 +1,185 @@
+//! etcd's Maintenance and Cluster services, as far as one node has something to say.
+
+use std::{net::SocketAddr, pin::Pin, sync::atomic::Ordering};
+
+use etcd_client::proto::{
+    PbAlarmRequest, PbAlarmResponse, PbClusterService, PbDefragmentRequest, PbDefragmentResponse,
+    PbDowngradeRequest, PbDowngradeResponse, PbHashKvRequest, PbHashKvResponse, PbHashRequest,
+    PbHashResponse, PbMaintenanceService, PbMember, PbMemberAddRequest, PbMemberAddResponse,
+    PbMemberListRequest, PbMemberListResponse, PbMemberPromoteRequest, PbMemberPromoteResponse,
+    PbMemberRemoveRequest, PbMemberRemoveResponse, PbMemberUpdateRequest, PbMemberUpdateResponse,
+    PbMoveLeaderRequest, PbMoveLeaderResponse, PbSnapshotRequest, PbSnapshotResponse,
+    PbStatusRequest, PbStatusResponse,
+};
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+use super::node::Node;
+
+/// The version of etcd whose API this is, with ours behind it.
+const VERSION: &str = concat!("3.4.0+skynet.", env!("CARGO_PKG_VERSION"));
+
+const ALARM_GET: i32 = 0;
+
+/// The Maintenance service.
+pub(super) struct MaintenanceService {
+    pub(super) node: Node,
+}
+
+/// The Cluster service.
+pub(super) struct ClusterService {
+    pub(super) node: Node,
+    pub(super) address: SocketAddr,
+}
+
+fn one_node<T>(what: &str) -> Result<T, Status> {
+    Err(Status::unimplemented(format!(
+        "the embedded registry is a single node: it cannot {what}"
+    )))
+}
+
+#[tonic::async_trait]
+impl PbMaintenanceService for MaintenanceService {
+    async fn alarm(
+        &self,
+        request: Request<PbAlarmRequest>,
+    ) -> Result<Response<PbAlarmResponse>, Status> {
+        if request.into_inner().action != ALARM_GET {
+            return Err(Status::unimplemented(
+                "the embedded registry has no alarms to raise or to clear",
+            ));
+        }
+        Ok(Response::new(PbAlarmResponse {
+            header: Some(self.node.header(self.node.committed())),
+            alarms: Vec::new(),
+        }))
+    }
+
+    async fn status(
+        &self,
+        _request: Request<PbStatusRequest>,
+    ) -> Result<Response<PbStatusResponse>, Status> {
+        let revision = self.node.committed();
+        let in_memory = self.node.store().bytes();
+        let on_disk = self.node.state.disk_bytes.load(Ordering::Relaxed);
+        let in_use = i64::try_from(in_memory).unwrap_or(i64::MAX);
+        let size = i64::try_from(on_disk).unwrap_or(i64::MAX).max(in_use);
+        let identity = self.node.state.identity;
+        Ok(Response::new(PbStatusResponse {
+            header: Some(self.node.header(revision)),
+            version: VERSION.to_owned(),
+            db_size: size,
+            leader: identity.member_id,
+            raft_index: revision.unsigned_abs(),
+            raft_term: identity.term,
+            raft_applied_index: revision.unsigned_abs(),
+            db_size_in_use: in_use,
+            ..PbStatusResponse::default()
+        }))
+    }
+
+    async fn defragment(
+        &self,
+        _request: Request<PbDefragmentRequest>,
+    ) -> Result<Response<PbDefragmentResponse>, Status> {
+        Err(Status::unimplemented(
+            "the embedded registry reuses the space of its file by itself",
+        ))
+    }
+
+    async fn hash(
+        &self,
+        _request: Request<PbHashRequest>,
+    ) -> Result<Response<PbHashResponse>, Status> {
+        Err(Status::unimplemented(
+            "the embedded registry hashes keys, not files: ask for the hash of the keys",
+        ))
+    }
+
+    async fn hash_kv(
+        &self,
+        request: Request<PbHashKvRequest>,
+    ) -> Result<Response<PbHashKvResponse>, Status> {
+        let newest = self.node.committed();
+        let store = self.node.store();
+        let revision = store.check_revision(request.into_inner().revision, newest)?;
+        Ok(Response::new(PbHashKvResponse {
+            header: Some(self.node.header(newest)),
+            hash: store.hash(revision),
+            compact_revision: store.compacted(),
+            hash_revision: revision,
+        }))
+    }
+
+    type SnapshotStream = Pin<Box<dyn Stream<Item = Result<PbSnapshotResponse, Status>> + Send>>;
+
+    async fn snapshot(
+        &self,
+        _request: Request<PbSnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        Err(Status::unimplemented(
+            "the embedded registry makes no etcd snapshots: copy its data folder while it is stopped",
+        ))
+    }
+
+    async fn move_leader(
+        &self,
+        _request: Request<PbMoveLeaderRequest>,
+    ) -> Result<Response<PbMoveLeaderResponse>, Status> {
+        one_node("move its leader")
+    }
+
+    async fn downgrade(
+        &self,
+        _request: Request<PbDowngradeRequest>,
+    ) -> Result<Response<PbDowngradeResponse>, Status> {
+        one_node("be downgraded")
+    }
+}
+
+#[tonic::async_trait]
+impl PbClusterService for ClusterService {
+    async fn member_add(
+        &self,
+        _request: Request<PbMemberAddRequest>,
+    ) -> Result<Response<PbMemberAddResponse>, Status> {
+        one_node("take in members")
+    }
+
+    async fn member_remove(
+        &self,
+        _request: Request<PbMemberRemoveRequest>,
+    ) -> Result<Response<PbMemberRemoveResponse>, Status> {
+        one_node("remove members")
+    }
+
+    async fn member_update(
+        &self,
+        _request: Request<PbMemberUpdateRequest>,
+    ) -> Result<Response<PbMemberUpdateResponse>, Status> {
+        one_node("update members")
+    }
+
+    async fn member_list(
+        &self,
+        _request: Request<PbMemberListRequest>,
+    ) -> Result<Response<PbMemberListResponse>, Status> {
+        let url = format!("http://{}", self.address);
+        Ok(Response::new(PbMemberListResponse {
+            header: Some(self.node.header(self.node.committed())),
+            members: vec![PbMember {
+                id: self.node.state.identity.member_id,
+                name: "skynet".to_owned(),
+                client_ur_ls: vec![url],
+                ..PbMember::default()
+            }],
+        }))
+    }
+
+    async fn member_promote(
+        &self,
+        _request: Request<PbMemberPromoteRequest>,
+    ) -> Result<Response<PbMemberPromoteResponse>, Status> {
+        one_node("promote members")
+    }
+}

@@ -1,0 +1,283 @@
+//! The threads of an embedded registry: the owner of the state, and a small runtime that serves.
+//!
+//! Invariants: nothing outside the runtime's tasks holds a way to the owner, so when the runtime is
+//! gone the owner ends, closes its file and says so; an accept that fails is tried again and never
+//! ends the server.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    sync::{Arc, RwLock, atomic::AtomicU64},
+    time::Duration,
+};
+
+use etcd_client::proto::{
+    PbClusterServer, PbKvServer, PbLeaseServer, PbMaintenanceServer, PbWatchServer,
+};
+use futures_util::stream;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::Runtime,
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use super::{
+    EmbeddedConfig,
+    disk::Identity,
+    error::EmbeddedError,
+    kv_service::KvService,
+    lease::Lessor,
+    lease_service::LeaseService,
+    maintenance_service::{ClusterService, MaintenanceService},
+    node::{self, Node, State},
+    owner::{self, Owner, Storage},
+    store::Store,
+    watch_service::WatchService,
+};
+
+/// How often the clock looks up even if no lease expires: it notices pauses of the process.
+const TICK: Duration = Duration::from_millis(500);
+
+/// A look-up this late means that the process stood still; nobody could renew a lease meanwhile.
+const PAUSE: Duration = Duration::from_millis(1500);
+
+/// How long a failed accept (usually: too many open files) waits.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+
+/// A client that does not answer pings for this long is cut off.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Calls at once on one connection.
+const MAX_STREAMS: u32 = 4096;
+
+/// A registry at work.
+#[derive(Debug)]
+pub(super) struct Running {
+    address: SocketAddr,
+    stop: CancellationToken,
+    /// Taken when it is shut down.
+    runtime: Option<Runtime>,
+    /// Resolves when no connection is left.
+    served: oneshot::Receiver<Infallible>,
+    /// Resolves when the file is closed.
+    closed: oneshot::Receiver<Infallible>,
+}
+
+impl Running {
+    /// Starts all threads. Blocks while it reads the data.
+    pub(super) fn start(config: &EmbeddedConfig) -> Result<Self, EmbeddedError> {
+        let listener = listen(config)?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| EmbeddedError::Bind {
+                address: config.listen,
+                source,
+            })?;
+        let threads = |source| EmbeddedError::Threads { source };
+        let (storage, saved) = owner::open(config.data.as_deref())?;
+        let identity = saved
+            .as_ref()
+            .map_or_else(Identity::random, |saved| saved.identity);
+        let (store, lessor) = match saved {
+            Some(saved) => owner::restore(saved, config.history, Instant::now()),
+            None => (Store::new(config.history), Lessor::default()),
+        };
+        let disk_bytes = match &storage {
+            Storage::Disk(disk) => disk.bytes(),
+            Storage::Memory | Storage::Failed { .. } => 0,
+        };
+        let state = Arc::new(State {
+            identity,
+            committed: watch::Sender::new(store.revision()),
+            store: RwLock::new(store),
+            disk_bytes: AtomicU64::new(disk_bytes),
+        });
+        let (jobs, queue) = mpsc::channel(node::QUEUE);
+        let (next_expiry, expiries) = watch::channel(lessor.next_expiry());
+        let owner = Owner {
+            state: Arc::clone(&state),
+            lessor,
+            storage,
+            history: config.history,
+            jobs: queue,
+            next_expiry,
+        };
+        let (is_closed, closed) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("registry-owner".to_owned())
+            .spawn(move || {
+                owner.run();
+                drop(is_closed);
+            })
+            .map_err(threads)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("registry")
+            .enable_all()
+            .build()
+            .map_err(threads)?;
+        let stop = CancellationToken::new();
+        let node = Node {
+            state,
+            jobs,
+            stop: stop.clone(),
+        };
+        let (is_served, served) = oneshot::channel();
+        runtime.spawn(keep_time(node.clone(), expiries));
+        runtime.spawn(async move {
+            serve(node, listener, address).await;
+            drop(is_served);
+        });
+        Ok(Self {
+            address,
+            stop,
+            runtime: Some(runtime),
+            served,
+            closed,
+        })
+    }
+
+    /// The address that it listens on.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends the streams, gives the clients `grace` to take that in, then cuts them off.
+    pub(super) async fn stop(mut self, grace: Duration) {
+        if !grace.is_zero() {
+            self.stop.cancel();
+            // Too late means that a client does not read; it is cut off below.
+            let _ = tokio::time::timeout(grace, &mut self.served).await;
+        }
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+        // It never carries a value: its end is the message.
+        let _ = (&mut self.closed).await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(runtime) = self.runtime.take() {
+            // The other way to end a runtime blocks, which an async caller must not.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn listen(config: &EmbeddedConfig) -> Result<StdListener, EmbeddedError> {
+    let address = config.listen;
+    if !address.ip().is_loopback() && !config.allow_insecure {
+        return Err(EmbeddedError::NotLoopback { address });
+    }
+    let bind = || -> io::Result<StdListener> {
+        let listener = StdListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    bind().map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => EmbeddedError::AddressInUse { address, source },
+        _ => EmbeddedError::Bind { address, source },
+    })
+}
+
+/// Serves until it is told to stop and the last connection is closed.
+async fn serve(node: Node, listener: StdListener, address: SocketAddr) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%address, %error, "the registry cannot serve");
+            return;
+        }
+    };
+    let stop = node.stop.clone();
+    let served = Server::builder()
+        .http2_keepalive_interval(Some(PING_EVERY))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .max_concurrent_streams(MAX_STREAMS)
+        .add_service(PbKvServer::new(KvService { node: node.clone() }))
+        .add_service(PbWatchServer::new(WatchService { node: node.clone() }))
+        .add_service(PbLeaseServer::new(LeaseService { node: node.clone() }))
+        .add_service(PbClusterServer::new(ClusterService {
+            node: node.clone(),
+            address,
+        }))
+        .add_service(PbMaintenanceServer::new(MaintenanceService { node }))
+        .serve_with_incoming_shutdown(incoming(listener), stop.cancelled_owned())
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%address, %error, "the registry stopped serving");
+    }
+}
+
+fn incoming(listener: TcpListener) -> impl Stream<Item = Result<TcpStream, Infallible>> {
+    stream::unfold(listener, async |listener| {
+        loop {
+            match listener.accept().await {
+                Ok((connection, _)) => {
+                    // Without it small answers wait for acknowledgements; a failure costs only that.
+                    let _ = connection.set_nodelay(true);
+                    return Some((Ok(connection), listener));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the registry could not accept a connection");
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
+                }
+            }
+        }
+    })
+}
+
+/// Expires leases when their time comes, and gives them all new time after a pause of the process.
+async fn keep_time(node: Node, mut expiries: watch::Receiver<Option<Instant>>) {
+    loop {
+        let next = *expiries.borrow_and_update();
+        let Some(next) = next else {
+            // Nothing can expire until somebody is granted a lease.
+            tokio::select! {
+                changed = expiries.changed() => if changed.is_err() { return },
+                () = node.stop.cancelled() => return,
+            }
+            continue;
+        };
+        let wake_at = next.min(Instant::now() + TICK);
+        tokio::select! {
+            () = tokio::time::sleep_until(wake_at) => {}
+            changed = expiries.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                continue;
+            }
+            () = node.stop.cancelled() => return,
+        }
+        let late = Instant::now().saturating_duration_since(wake_at);
+        let expired = node
+            .call(move |engine| {
+                if late >= PAUSE {
+                    engine.renew_all();
+                    return Ok(0);
+                }
+                Ok(engine.expire())
+            })
+            .await;
+        match expired {
+            Ok(n_expired) if n_expired > 0 => tracing::debug!(n_expired, "leases expired"),
+            Ok(_) if late >= PAUSE => tracing::warn!(?late, "stood still, all leases renewed"),
+            Ok(_) => {}
+            // The disk failed or the queue is full; what is due stays due.
+            Err(status) => {
+                tracing::warn!(%status, "leases could not be expired");
+                tokio::time::sleep(TICK).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! A harness for tests of this workspace and of dependents: registries that a test may ill-treat.
+//!
+//! Invariants: every registry has a port and a folder of its own and leaves no process and no file
+//! behind, even if the test panics. A real etcd is used where it is installed; where it is not, the
+//! harness says so loudly, and fails if `SKYNET_REQUIRE_ETCD=1` is set.
+
+mod etcd;
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Once,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use self::etcd::EtcdProcess;
+use crate::{
+    hint::Hint,
+    registry::embedded::{Embedded, EmbeddedConfig, EmbeddedError},
+};
+
+/// Ports that the system does not hand out by itself, so that a restart finds its port free.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// How often a free port is looked for.
+const PORT_ATTEMPTS: usize = 100;
+
+/// Why a registry for a test is not there.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TestRegistryError {
+    /// The embedded one did not start.
+    #[error("the embedded registry did not start")]
+    Embedded(#[from] EmbeddedError),
+    /// `etcd` is not on the PATH, and `SKYNET_REQUIRE_ETCD` is set.
+    #[error("`etcd` is required and not on the PATH")]
+    EtcdMissing,
+    /// etcd ended or did not get healthy.
+    #[error("etcd at `{address}` did not get healthy within {}s: {log}", patience.as_secs())]
+    EtcdUnhealthy {
+        /// Where it should have answered.
+        address: SocketAddr,
+        /// How long was waited.
+        patience: Duration,
+        /// The end of what it wrote.
+        log: String,
+    },
+    /// No port is free.
+    #[error("no free port between {} and {}", PORTS.start, PORTS.end)]
+    NoPort,
+    /// A folder or process could not be made.
+    #[error("could not prepare a registry")]
+    Io(#[from] io::Error),
+}
+
+impl Hint for TestRegistryError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Embedded(error) => error.hint(),
+            Self::EtcdMissing => {
+                Some("install `etcd-server`, or unset `SKYNET_REQUIRE_ETCD`".to_owned())
+            }
+            Self::EtcdUnhealthy { .. } | Self::NoPort | Self::Io(_) => None,
+        }
+    }
+}
+
+/// A registry that belongs to one test.
+#[derive(Debug)]
+pub struct TestRegistry {
+    address: SocketAddr,
+    server: Server,
+    /// Holds the data; goes last.
+    folder: TempDir,
+}
+
+#[derive(Debug)]
+enum Server {
+    Embedded(Embedded),
+    Etcd(EtcdProcess),
+}
+
+impl TestRegistry {
+    /// An embedded registry that keeps its data over [`TestRegistry::restart`].
+    ///
+    /// # Errors
+    ///
+    /// [`TestRegistryError`] says what is missing.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, nothing is left.
+    pub async fn embedded() -> Result<Self, TestRegistryError> {
+        let folder = TempDir::new()?;
+        let address = free_address()?;
+        let embedded = Embedded::start(embedded_config(address, &folder)).await?;
+        Ok(Self {
+            address,
+            server: Server::Embedded(embedded),
+            folder,
+        })
+    }
+
+    /// A private etcd, or `None` (and a loud word on stderr) where there is no etcd.
+    ///
+    /// # Errors
+    ///
+    /// [`TestRegistryError::EtcdMissing`] if `SKYNET_REQUIRE_ETCD=1` is set and there is none; the
+    /// others if it does not come up.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the process is killed.
+    pub async fn etcd() -> Result<Option<Self>, TestRegistryError> {
+        let folder = TempDir::new()?;
+        let address = free_address()?;
+        let Some(process) = EtcdProcess::start(address, folder.path()).await? else {
+            if std::env::var("SKYNET_REQUIRE_ETCD").is_ok_and(|value| value == "1") {
+                return Err(TestRegistryError::EtcdMissing);
+            }
+            warn_of_missing_etcd();
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            address,
+            server: Server::Etcd(process),
+            folder,
+        }))
+    }
+
+    /// `embedded` or `etcd`, for messages.
+    pub fn name(&self) -> &'static str {
+        match self.server {
+            Server::Embedded(_) => "embedded",
+            Server::Etcd(_) => "etcd",
+        }
+    }
+
+    /// Where it listens; stays the same over a restart.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The address as clients take it.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Where the data are.
+    pub fn folder(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    /// Ends it like `kill -9`: connections break off, nothing is said, acknowledged writes stay.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it ends in any case.
+    pub async fn kill(&mut self) {
+        match &mut self.server {
+            Server::Embedded(embedded) => embedded.kill().await,
+            Server::Etcd(process) => process.kill(),
+        }
+    }
+
+    /// Starts it again on the same address with the same data; kills it before if it runs.
+    ///
+    /// # Errors
+    ///
+    /// As for the first start.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the registry may be down; restart it again.
+    pub async fn restart(&mut self) -> Result<(), TestRegistryError> {
+        self.kill().await;
+        match &mut self.server {
+            Server::Embedded(embedded) => {
+                *embedded = Embedded::start(embedded_config(self.address, &self.folder)).await?;
+            }
+            Server::Etcd(process) => {
+                *process = EtcdProcess::start(self.address, self.folder.path())
+                    .await?
+                    .ok_or(TestRegistryError::EtcdMissing)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn embedded_config(address: SocketAddr, folder: &TempDir) -> EmbeddedConfig {
+    EmbeddedConfig {
+        listen: address,
+        data: Some(folder.path().to_owned()),
+        ..EmbeddedConfig::default()
+    }
+}
+
+/// An address of 127.0.0.1 that nobody listens on, outside of the ports that the system takes for
+/// outgoing connections.
+///
+/// # Errors
+///
+/// [`TestRegistryError::NoPort`] if none is found.
+pub fn free_address() -> Result<SocketAddr, TestRegistryError> {
+    (0..PORT_ATTEMPTS)
+        .map(|_| SocketAddr::from(([127, 0, 0, 1], fastrand::u16(PORTS))))
+        .find(|address| std::net::TcpListener::bind(address).is_ok())
+        .ok_or(TestRegistryError::NoPort)
+}
+
+/// Says once per process, past the capture of test output, that a half of the tests does not run.
+fn warn_of_missing_etcd() {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        // A closed stderr means that nobody wants to hear it.
+        let _ = writeln!(
+            io::stderr(),
+            "!!! etcd is not on the PATH: the tests that need it did NOT run \
+             (install `etcd-server`; SKYNET_REQUIRE_ETCD=1 makes this a failure) !!!"
+        );
+    });
+}

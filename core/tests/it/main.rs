@@ -1,0 +1,8 @@
+//! Integration tests of the library: real sockets and real processes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failed set-up fails the test"
+)]
+
+mod registry_conformance;

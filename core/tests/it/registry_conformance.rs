@@ -1,0 +1,71 @@
+//! The embedded registry behaves like etcd: every test below runs against both.
+//!
+//! Where Debian's etcd differs between its versions, a test asserts what all of them do.
+
+mod kv;
+
+use std::future::Future;
+
+use etcd_client::{Client, Error};
+use skynet::testing::TestRegistry;
+use tonic::Code;
+
+/// What a test gets: a registry of its own.
+struct Conformance {
+    client: Client,
+    /// Ends with the test.
+    _registry: TestRegistry,
+}
+
+impl Conformance {
+    async fn new(registry: TestRegistry) -> Self {
+        let client = Client::connect([registry.url()], None).await.unwrap();
+        Self {
+            client,
+            _registry: registry,
+        }
+    }
+}
+
+async fn on_embedded<F: Future<Output = ()>>(test: impl FnOnce(Conformance) -> F) {
+    let registry = TestRegistry::embedded().await.unwrap();
+    test(Conformance::new(registry).await).await;
+}
+
+async fn on_etcd<F: Future<Output = ()>>(test: impl FnOnce(Conformance) -> F) {
+    // Without etcd the harness says so, or fails where it is required.
+    if let Some(registry) = TestRegistry::etcd().await.unwrap() {
+        test(Conformance::new(registry).await).await;
+    }
+}
+
+/// Asserts that a call was refused with this code and message.
+#[track_caller]
+fn assert_refused<T: std::fmt::Debug>(result: Result<T, Error>, code: Code, message: &str) {
+    match result {
+        Err(Error::GRpcStatus(status)) => {
+            assert_eq!((status.code(), status.message()), (code, message));
+        }
+        other => panic!("expected `{message}`, got {other:?}"),
+    }
+}
+
+/// Makes two tests of each function: one against the embedded registry, one against etcd.
+macro_rules! conformance {
+    ($($name:ident),+ $(,)?) => {
+        mod embedded {
+            $(#[tokio::test]
+            async fn $name() {
+                crate::registry_conformance::on_embedded(super::$name).await;
+            })+
+        }
+
+        mod etcd {
+            $(#[tokio::test]
+            async fn $name() {
+                crate::registry_conformance::on_etcd(super::$name).await;
+            })+
+        }
+    };
+}
+use conformance;
