@@ -6,3 +6,5 @@
 )]
 
 mod registry_conformance;
+mod registry_embedded;
+mod registry_process;

@@ -3,12 +3,18 @@
 //! Where Debian's etcd differs between its versions, a test asserts what all of them do.
 
 mod kv;
+mod lease;
+mod txn;
+mod watch;
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
-use etcd_client::{Client, Error};
+use etcd_client::{Client, Error, WatchResponse, WatchStream};
 use skynet::testing::TestRegistry;
 use tonic::Code;
+
+/// How long an answer may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a test gets: a registry of its own.
 struct Conformance {
@@ -48,6 +54,15 @@ fn assert_refused<T: std::fmt::Debug>(result: Result<T, Error>, code: Code, mess
         }
         other => panic!("expected `{message}`, got {other:?}"),
     }
+}
+
+/// The next answer of a watch, which must come.
+async fn next(stream: &mut WatchStream) -> WatchResponse {
+    tokio::time::timeout(PATIENCE, stream.message())
+        .await
+        .expect("the watch is silent")
+        .unwrap()
+        .expect("the watch has ended")
 }
 
 /// Makes two tests of each function: one against the embedded registry, one against etcd.
