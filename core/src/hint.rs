@@ -18,3 +18,15 @@ pub enum Retry {
     /// Trying again will not help.
     Never,
 }
+
+/// An error with all that lies below it, on one line: `what: because: because`.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(below) = source {
+        text.push_str(": ");
+        text.push_str(&below.to_string());
+        source = below.source();
+    }
+    text
+}

@@ -15,6 +15,9 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// The number of the field `state` in `/proc/PID/stat`, the first one behind the name.
 const STATE_FIELD: usize = 3;
 
+/// The number of the field `ppid`, the next one.
+const PARENT_FIELD: usize = STATE_FIELD + 1;
+
 /// The number of the field `starttime`.
 const START_FIELD: usize = 22;
 
@@ -50,7 +53,7 @@ impl ProcessId {
                 format!("`{path}` does not read as a process's state"),
             )
         };
-        let Stat { state, start } = Stat::read(&stat).ok_or_else(unreadable)?;
+        let Stat { state, start, .. } = Stat::read(&stat).ok_or_else(unreadable)?;
         if matches!(state, b'Z' | b'X' | b'x') {
             return Ok(None);
         }
@@ -59,6 +62,27 @@ impl ProcessId {
             pid,
             process_start: start,
         }))
+    }
+
+    /// The processes whose parent is `parent` now, zombies left out.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be read; processes that end meanwhile are left out.
+    pub fn children_of(parent: u32) -> io::Result<Vec<u32>> {
+        let mut children = Vec::new();
+        for entry in std::fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                continue;
+            };
+            let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let is_child = Stat::read(&stat)
+                .is_some_and(|stat| stat.parent == parent && !matches!(stat.state, b'Z' | b'X'));
+            if is_child {
+                children.push(pid);
+            }
+        }
+        Ok(children)
     }
 
     /// Whether this very process still runs: same boot, same pid, same start.
@@ -93,6 +117,7 @@ fn is_gone(error: &io::Error) -> bool {
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     state: u8,
+    parent: u32,
     start: u64,
 }
 
@@ -103,8 +128,13 @@ impl Stat {
         let rest = std::str::from_utf8(stat.get(name_end + 1..)?).ok()?;
         let mut fields = rest.split_ascii_whitespace();
         let state = *fields.next()?.as_bytes().first()?;
-        let start = fields.nth(START_FIELD - STATE_FIELD - 1)?.parse().ok()?;
-        Some(Self { state, start })
+        let parent = fields.next()?.parse().ok()?;
+        let start = fields.nth(START_FIELD - PARENT_FIELD - 1)?.parse().ok()?;
+        Some(Self {
+            state,
+            parent,
+            start,
+        })
     }
 }
 
@@ -120,6 +150,7 @@ mod tests {
             read,
             Stat {
                 state: b'S',
+                parent: 1,
                 start: 777
             }
         );
@@ -138,6 +169,20 @@ mod tests {
             ..own
         };
         assert!(!other.is_alive().unwrap());
+    }
+
+    #[test]
+    fn a_child_is_among_the_children_of_its_parent() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let children = ProcessId::children_of(std::process::id()).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(children.contains(&child.id()));
+        let children = ProcessId::children_of(std::process::id()).unwrap();
+        assert!(!children.contains(&child.id()));
     }
 
     #[test]

@@ -188,6 +188,7 @@ impl Registry {
     pub fn register(&self, identity: Identity, value: InstanceValue) -> Registration {
         let entry = Entry {
             kind: EntryKind::Instance { identity, value },
+            decisions: 0,
         };
         let shared = &self.shared;
         Registration::start(
@@ -204,6 +205,7 @@ impl Registry {
     pub fn register_host(&self, name: Arc<str>, value: HostValue) -> HostRegistration {
         let entry = Entry {
             kind: EntryKind::Host { name, value },
+            decisions: 0,
         };
         let shared = &self.shared;
         HostRegistration::start(

@@ -1,1 +1,3 @@
 //! One executor of statements behind console, shell and commands.
+
+pub mod plan;

@@ -13,6 +13,9 @@ use crate::instance::{Identity, ProcessId};
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Entry {
     pub(super) kind: EntryKind,
+    /// How often our own program has decided whether clients may choose it. Between two of its
+    /// decisions, what others wrote holds.
+    pub(super) decisions: u64,
 }
 
 /// The two kinds of entries.
@@ -114,13 +117,14 @@ impl Entry {
     /// Takes over what our own program wants now, where it `wanted` something else `before`. What it
     /// has not changed stays as others wrote it.
     pub(super) fn set_wanted(&mut self, before: &Self, wanted: &Self) {
+        let decided = before.decisions != wanted.decisions;
         match (&mut self.kind, &wanted.kind) {
             (EntryKind::Instance { value, .. }, EntryKind::Instance { value: wanted, .. }) => {
                 let other = std::mem::take(&mut value.other);
-                let registered = if before.registered() == wanted.registered {
-                    value.registered
-                } else {
+                let registered = if decided {
                     wanted.registered
+                } else {
+                    value.registered
                 };
                 *value = InstanceValue {
                     registered,
@@ -212,6 +216,7 @@ mod tests {
                     other: serde_json::Map::new(),
                 },
             },
+            decisions: 0,
         }
     }
 

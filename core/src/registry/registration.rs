@@ -107,11 +107,24 @@ impl Registration {
         }
     }
 
-    /// Changes the entry; it is written soon, and again after every loss.
+    /// Changes the entry; it is written soon, and again after every loss. What it says of
+    /// `registered` counts only if it changes that; use [`Registration::set_registered`].
     pub fn update(&self, change: impl FnOnce(&mut InstanceValue)) {
         self.handle.entry.send_modify(|entry| {
             if let EntryKind::Instance { value, .. } = &mut entry.kind {
+                let before = value.registered;
                 change(value);
+                entry.decisions += u64::from(value.registered != before);
+            }
+        });
+    }
+
+    /// Decides whether clients may choose this instance, whatever was written before.
+    pub fn set_registered(&self, registered: bool) {
+        self.handle.entry.send_modify(|entry| {
+            if let EntryKind::Instance { value, .. } = &mut entry.kind {
+                value.registered = registered;
+                entry.decisions += 1;
             }
         });
     }

@@ -5,6 +5,7 @@
     reason = "a failed set-up fails the test"
 )]
 
+mod registry_client;
 mod registry_conformance;
 mod registry_embedded;
 mod registry_process;
