@@ -21,12 +21,17 @@ use crate::hint::Hint;
 use crate::instance::Instance;
 
 pub mod ast;
+pub mod classify;
+pub mod complete;
 pub mod diagnostic;
 pub mod eval;
+pub mod explain;
+pub mod fuzzy;
 pub mod parse;
 mod plan;
 pub mod rows;
 pub mod schema;
+pub mod selectors;
 mod text;
 pub mod token;
 pub mod version;
@@ -36,12 +41,16 @@ mod tests;
 
 use ast::{Comparison, Value};
 pub use ast::{Expr, Statement};
+pub use classify::{Role, classify};
+pub use complete::{Candidate, Completer, complete};
 pub use diagnostic::{Diagnostic, Span};
 pub use eval::Facts;
+pub use explain::Blame;
 pub use parse::{Parsed, parse, parse_query};
 use plan::Plan;
-pub use rows::{Known, StatsTable, select};
+pub use rows::{GroupKey, GroupRow, Known, StatsTable, select};
 pub use schema::{Field, Flag, Grammar, Listing, Op, Verb};
+pub use selectors::{SelectorError, Selectors};
 pub use token::{Token, TokenKind};
 
 /// What selects instances; the default selects all. Clones are cheap.

@@ -15,6 +15,10 @@ use crate::stats::InstanceStats;
 
 use super::{Facts, Query};
 
+mod group;
+
+pub use group::{GroupKey, GroupRow, Groups};
+
 /// The measurements of instances by their id, as far as they came.
 pub type StatsTable = HashMap<InstanceId, InstanceStats>;
 
@@ -78,9 +82,9 @@ impl<'a> Known<'a> {
     }
 
     /// Hands every instance that `query` selects to `take`, in the snapshot's order.
-    pub fn each_match(&self, query: &Query, mut take: impl FnMut(&Arc<Instance>)) {
+    pub fn each_match(&self, query: &Query, mut take: impl FnMut(&'a Arc<Instance>)) {
         let asks_for_hosts = query.asks_for_hosts();
-        let mut test = |instance: &Arc<Instance>| {
+        let mut test = |instance: &'a Arc<Instance>| {
             let host_address = if asks_for_hosts {
                 self.host_address(instance)
             } else {

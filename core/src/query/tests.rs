@@ -457,4 +457,5 @@ fn statements() {
     assert_eq!(told(&parse_query("stop")), "ok (stop)");
 }
 
+mod cluster;
 mod diagnostics;

@@ -9,6 +9,7 @@ use regex::RegexBuilder;
 use super::super::ast::{Pattern, Quantity, Unit, Value};
 use super::super::diagnostic::{Diagnostic, Span};
 use super::super::schema::{Field, Kind, Op, nearest};
+use super::super::token::ends_word;
 use crate::instance::State;
 
 /// The most that one compiled regex may take, in bytes.
@@ -264,4 +265,25 @@ fn quantity(field: Field, raw: &str, span: Span) -> Result<Quantity, Diagnostic>
         ));
     }
     Ok(Quantity { number, unit })
+}
+
+/// `text` as an exact value of `field`; `None` when the field cannot have it.
+pub(crate) fn exact_value(field: Field, text: &str) -> Option<Value> {
+    quoted(field, Op::Is, text.to_owned(), Span::new(0, text.len())).ok()
+}
+
+/// `text` as a value of `field` in the flag of a command: exact, or a glob.
+pub(crate) fn flag_value(field: Field, text: &str) -> Result<Value, Diagnostic> {
+    let span = Span::new(0, text.len());
+    let plain = !text.contains(ends_word) && !text.starts_with(['=', '~', '<', '>', '!', ':']);
+    if plain {
+        bare(field, Op::Is, text, span, false)
+    } else if text.contains(['*', '?']) {
+        Err(
+            Diagnostic::new(span, "a pattern has no spaces, quotes or parentheses")
+                .hint("use `--where` with `~` and a regex in quotes"),
+        )
+    } else {
+        quoted(field, Op::Is, text.to_owned(), span)
+    }
 }
