@@ -8,6 +8,7 @@
 //! of its own, so stopping it never waits for a client, and a busy host program does not expire
 //! leases. It does not know what the keys mean.
 
+mod authority;
 mod check;
 mod disk;
 mod engine;

@@ -8,4 +8,5 @@
 mod registry_client;
 mod registry_conformance;
 mod registry_embedded;
+mod registry_etcdctl;
 mod registry_process;

@@ -17,7 +17,7 @@ use etcd_client::proto::{
 };
 use futures_util::stream;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     runtime::Runtime,
     sync::{mpsc, oneshot, watch},
     time::Instant,
@@ -28,6 +28,7 @@ use tonic::transport::Server;
 
 use super::{
     EmbeddedConfig,
+    authority::LenientStream,
     disk::Identity,
     error::EmbeddedError,
     kv_service::KvService,
@@ -218,14 +219,14 @@ async fn serve(node: Node, listener: StdListener, address: SocketAddr) {
     }
 }
 
-fn incoming(listener: TcpListener) -> impl Stream<Item = Result<TcpStream, Infallible>> {
+fn incoming(listener: TcpListener) -> impl Stream<Item = Result<LenientStream, Infallible>> {
     stream::unfold(listener, async |listener| {
         loop {
             match listener.accept().await {
                 Ok((connection, _)) => {
                     // Without it small answers wait for acknowledgements; a failure costs only that.
                     let _ = connection.set_nodelay(true);
-                    return Some((Ok(connection), listener));
+                    return Some((Ok(LenientStream::new(connection)), listener));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the registry could not accept a connection");
