@@ -10,3 +10,5 @@ mod registry_conformance;
 mod registry_embedded;
 mod registry_etcdctl;
 mod registry_process;
+mod rpc_support;
+mod rpc_vectors;
