@@ -176,6 +176,8 @@ pub enum Why {
         /// The limit in bytes.
         limit: usize,
     },
+    /// There is an answer, and it does not read.
+    Garbled(ScanError),
 }
 
 impl fmt::Display for Why {
@@ -184,6 +186,7 @@ impl fmt::Display for Why {
             Self::Deadline => formatter.write_str("the deadline passed"),
             Self::Ended(Ended::Broken(error)) => write!(formatter, "the connection broke: {error}"),
             Self::Ended(ended) => ended.fmt(formatter),
+            Self::Garbled(error) => write!(formatter, "its answer does not read: {error}"),
             Self::TooLarge { bytes, limit } => write!(
                 formatter,
                 "the request has {bytes} bytes, the limit of a frame is {limit}"

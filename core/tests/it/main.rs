@@ -10,5 +10,8 @@ mod registry_conformance;
 mod registry_embedded;
 mod registry_etcdctl;
 mod registry_process;
+mod rpc_calls;
+mod rpc_conversations;
+mod rpc_hostile;
 mod rpc_support;
 mod rpc_vectors;

@@ -129,7 +129,7 @@ fn messages_of_the_daemon_have_the_bytes_of_the_original() {
         match name {
             "daemon_deploy_in" => same::<daemon_api::DeployRequest>(name, bytes),
             "daemon_deploy_out" | "daemon_restart_out" => {
-                same::<daemon_api::ChildUuid>(name, bytes)
+                same::<daemon_api::ChildUuid>(name, bytes);
             }
             "daemon_start_in" | "daemon_stop_in" | "daemon_restart_in" => {
                 same::<daemon_api::ChildRequest>(name, bytes);

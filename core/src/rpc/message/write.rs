@@ -40,6 +40,17 @@ impl<'a> Writer<'a> {
         self.buffer.push(0);
     }
 
+    /// A text that is put together from `parts`.
+    fn joined(&mut self, element: &[u8], parts: &[&[u8]]) {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        self.buffer.extend_from_slice(element);
+        self.buffer.extend_from_slice(&prefix(length + 1));
+        for part in parts {
+            self.buffer.extend_from_slice(part);
+        }
+        self.buffer.push(0);
+    }
+
     fn int64(&mut self, element: &[u8], number: i64) {
         self.buffer.extend_from_slice(element);
         self.buffer.extend_from_slice(&number.to_le_bytes());
@@ -105,9 +116,14 @@ impl ClientHandshake {
 impl RequestHeader<'_> {
     /// Appends the document.
     pub fn write(&self, buffer: &mut Vec<u8>) {
+        Self::write_parts(&[self.service_method], self.seq, buffer);
+    }
+
+    /// Appends the document with a `servicemethod` that stands in parts.
+    pub(crate) fn write_parts(service_method: &[&[u8]], seq: i64, buffer: &mut Vec<u8>) {
         let mut writer = Writer::begin(buffer);
-        writer.text(b"\x02servicemethod\0", self.service_method);
-        writer.int64(b"\x12seq\0", self.seq);
+        writer.joined(b"\x02servicemethod\0", service_method);
+        writer.int64(b"\x12seq\0", seq);
         writer.end();
     }
 }

@@ -1,0 +1,406 @@
+//! One connection of a service, from its handshake to its end, as one task.
+//!
+//! Each wake-up reads what has come, begins every whole request in it, and sends all answers with
+//! one write. Invariants: a connection reads no further while it has as many calls as it may have,
+//! or while the peer does not take its answers; half a document and a peer that does not read are
+//! bounded in time; after end of file, calls in flight are still answered.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, ready};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_stream::wrappers::WatchStream;
+
+use super::call::{self, Outbox};
+use super::request::{self, Target};
+use super::{Phase, Shared};
+use crate::rpc::error::{Code, Ended};
+use crate::rpc::frame::{FrameBuffer, ScanError};
+use crate::rpc::handler::{Answer, Begun, Client, Refusal};
+use crate::rpc::message::{DRAIN_NOTICE, NOTICE_SEQ, RequestHeader, ResponseHeader};
+use crate::rpc::timer::Timer;
+
+/// Requests that are begun before other tasks get their turn.
+const BUDGET: usize = 256;
+
+/// A poll that takes longer than this holds up the reads of its connection.
+const SLOW_POLL: Duration = Duration::from_micros(500);
+
+/// A send buffer that has grown beyond this is given back once it is empty.
+const LARGE_BUFFER: usize = 256 * 1024;
+
+/// How long a connection of a draining service must have been quiet before it is closed: a request
+/// may be on its way.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// A connection behind its handshake.
+pub(super) struct Serving {
+    stream: TcpStream,
+    frames: FrameBuffer,
+    calls: Calls,
+    phases: WatchStream<Phase>,
+    notices: bool,
+    /// Nothing is read any more: end of file, or something that cannot be read on.
+    ended: Option<Ended>,
+    timer: Timer,
+    /// Since when half a document has been waiting for its rest.
+    half_since: Option<Instant>,
+    /// Since when the peer has not taken what is to be sent.
+    stalled_since: Option<Instant>,
+}
+
+/// What a connection needs to begin calls and to collect their answers.
+struct Calls {
+    shared: Arc<Shared>,
+    client: Arc<Client>,
+    outbox: Arc<Outbox>,
+    /// Answers that are to be sent.
+    sending: Vec<u8>,
+    /// How much of `sending` is sent.
+    sent: usize,
+    phase: Phase,
+    /// When the bytes that are worked on were read.
+    received: Instant,
+    /// The time as of the last look at the clock.
+    now: Instant,
+}
+
+impl Serving {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        stream: TcpStream,
+        client: Arc<Client>,
+        frames: FrameBuffer,
+        notices: bool,
+    ) -> Self {
+        let now = Instant::now();
+        let phases = shared.phase.subscribe();
+        let phase = *phases.borrow();
+        Self {
+            stream,
+            frames,
+            phases: WatchStream::from_changes(phases),
+            notices,
+            ended: None,
+            timer: Timer::default(),
+            half_since: None,
+            stalled_since: None,
+            calls: Calls {
+                shared,
+                client,
+                outbox: Arc::default(),
+                sending: Vec::new(),
+                sent: 0,
+                phase,
+                received: now,
+                now,
+            },
+        }
+    }
+
+    /// The socket, once the connection is over.
+    pub(super) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
+    /// Serves; ready when everything is answered and nothing more is to come.
+    pub(super) fn poll(&mut self, task: &mut TaskContext<'_>) -> Poll<Ended> {
+        self.calls.outbox.wake(task);
+        while let Poll::Ready(Some(phase)) = self.phases.poll_next_unpin(task) {
+            self.enter(phase);
+        }
+        let mut budget = BUDGET;
+        loop {
+            self.calls.outbox.take_into(&mut self.calls.sending);
+            self.begin(task, &mut budget);
+            if let Poll::Ready(Err(error)) = self.send(task) {
+                return Poll::Ready(Ended::Broken(Arc::new(error)));
+            }
+            if let Some(ended) = self.finished() {
+                return Poll::Ready(ended);
+            }
+            if budget == 0 {
+                task.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if self.ended.is_some() || !self.calls.may_begin() {
+                break;
+            }
+            match self.read(task) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Ended::Broken(Arc::new(error))),
+                Poll::Pending => break,
+            }
+        }
+        self.poll_deadlines(task)
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.calls.now = Instant::now();
+        if self.notices && self.calls.phase == Phase::Serving && phase == Phase::Draining {
+            self.calls.write_notice();
+        }
+        self.calls.phase = phase;
+    }
+
+    /// Begins every request that has arrived whole.
+    fn begin(&mut self, task: &mut TaskContext<'_>, budget: &mut usize) {
+        let mut at = 0;
+        while *budget > 0 && self.ended.is_none() && self.calls.may_begin() {
+            let whole = self.frames.whole_frame(at).and_then(|header| {
+                let Some(header) = header else {
+                    return Ok(None);
+                };
+                let body = self.frames.whole_frame(at + header)?;
+                Ok(body.map(|body| (header, body)))
+            });
+            let (header, body) = match whole {
+                Ok(Some(lengths)) => lengths,
+                Ok(None) => break,
+                Err(error) => {
+                    self.ended = Some(Ended::Frame(error));
+                    break;
+                }
+            };
+            let documents = (
+                self.frames.slice(at, header),
+                self.frames.slice(at + header, body),
+            );
+            if let Err(error) = self.calls.request(documents, task) {
+                self.ended = Some(Ended::Document(error));
+                break;
+            }
+            at += header + body;
+            *budget -= 1;
+        }
+        self.frames.consume(at);
+        if self.frames.is_empty() {
+            self.half_since = None;
+        } else if at > 0 || self.half_since.is_none() {
+            self.half_since = Some(self.calls.now);
+        }
+    }
+
+    fn read(&mut self, task: &mut TaskContext<'_>) -> Poll<std::io::Result<()>> {
+        let count = ready!(poll_read(&mut self.stream, &mut self.frames, task))?;
+        self.calls.received = Instant::now();
+        self.calls.now = self.calls.received;
+        if count == 0 {
+            self.ended = Some(Ended::ByPeer);
+            self.calls.client.gone().cancel();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn send(&mut self, task: &mut TaskContext<'_>) -> Poll<std::io::Result<()>> {
+        while let Some(rest) = self.calls.unsent() {
+            match Pin::new(&mut self.stream).poll_write(task, rest) {
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
+                }
+                Poll::Ready(Ok(count)) => {
+                    self.calls.sent += count;
+                    self.stalled_since = None;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.stalled_since.get_or_insert(self.calls.now);
+                    return Poll::Pending;
+                }
+            }
+        }
+        if self.calls.phase == Phase::Refusing && !self.calls.sending.is_empty() {
+            self.calls.now = Instant::now();
+        }
+        self.calls.all_sent();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Why the connection is over, once it is.
+    fn finished(&mut self) -> Option<Ended> {
+        self.ended.as_ref()?;
+        // An answer is put into the outbox before its place is given back, so this order sees all.
+        if self.calls.outbox.running() > 0 {
+            return None;
+        }
+        self.calls.outbox.take_into(&mut self.calls.sending);
+        if self.calls.unsent().is_some() {
+            return None;
+        }
+        self.ended.take()
+    }
+
+    /// When something is overdue, and what then ends the connection.
+    fn due(&self) -> Option<(Instant, Due)> {
+        let limits = &self.calls.shared.limits;
+        let half = self
+            .half_since
+            .filter(|_| self.ended.is_none() && self.calls.may_begin())
+            .map(|since| (since + limits.partial_frame, Due::HalfDocument));
+        let stalled = self
+            .stalled_since
+            .map(|since| (since + limits.partial_frame, Due::Stalled));
+        let idle = self.calls.phase == Phase::Refusing
+            && self.frames.is_empty()
+            && self.calls.outbox.running() == 0
+            && self.calls.unsent().is_none();
+        let quiet = idle.then(|| (self.calls.now + QUIET, Due::Quiet));
+        [half, stalled, quiet]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
+    }
+
+    fn poll_deadlines(&mut self, task: &mut TaskContext<'_>) -> Poll<Ended> {
+        while let Some((at, due)) = self.due() {
+            ready!(self.timer.poll(task, at));
+            if at > Instant::now() {
+                continue;
+            }
+            let client = self.calls.client.address();
+            return Poll::Ready(match due {
+                Due::HalfDocument => {
+                    tracing::warn!(%client, "half a document and no rest, closing");
+                    Ended::ByUs
+                }
+                Due::Stalled => {
+                    tracing::warn!(%client, "the client does not take its answers, closing");
+                    Ended::ByUs
+                }
+                Due::Quiet => Ended::Draining,
+            });
+        }
+        Poll::Pending
+    }
+}
+
+/// What ends a connection when its time has come.
+#[derive(Debug, Clone, Copy)]
+enum Due {
+    HalfDocument,
+    Stalled,
+    Quiet,
+}
+
+impl Calls {
+    /// Whether this connection may begin another call.
+    fn may_begin(&self) -> bool {
+        let limits = &self.shared.limits;
+        self.outbox.running() < limits.per_connection
+            && self.sending.len() - self.sent < limits.unsent
+    }
+
+    fn unsent(&self) -> Option<&[u8]> {
+        self.sending
+            .get(self.sent..)
+            .filter(|rest| !rest.is_empty())
+    }
+
+    fn all_sent(&mut self) {
+        if self.sending.capacity() > LARGE_BUFFER {
+            self.sending = Vec::new();
+        } else {
+            self.sending.clear();
+        }
+        self.sent = 0;
+    }
+
+    fn write_notice(&mut self) {
+        ResponseHeader {
+            service_method: DRAIN_NOTICE.as_bytes(),
+            seq: NOTICE_SEQ,
+            ..ResponseHeader::default()
+        }
+        .write(&mut self.sending);
+        let grace = i64::try_from(self.shared.limits.grace.as_millis()).unwrap_or(i64::MAX);
+        let body = [
+            &[22, 0, 0, 0][..],
+            b"\x12gracems\0",
+            &grace.to_le_bytes(),
+            &[0],
+        ]
+        .concat();
+        self.sending.extend_from_slice(&body);
+    }
+
+    /// Answers a request, or begins the call that will.
+    fn request(
+        &mut self,
+        (header, body): (&[u8], &[u8]),
+        task: &mut TaskContext<'_>,
+    ) -> Result<(), ScanError> {
+        let header = RequestHeader::read(header)?;
+        let refusal = match request::target(&self.shared.service, header.service_method) {
+            Target::Forward => match self.admit(body) {
+                Ok(begun) => {
+                    self.run(begun, header.seq, task);
+                    return Ok(());
+                }
+                Err(refusal) => Some(refusal),
+            },
+            Target::Ping => None,
+            Target::Refused(refusal) => Some(refusal),
+        };
+        let limit = self.shared.limits.frame;
+        let mut reply = Answer::new(&mut self.sending, header.service_method, header.seq, limit);
+        match refusal {
+            Some(refusal) => reply.refuse(&refusal),
+            None => reply.empty(),
+        }
+        Ok(())
+    }
+
+    fn admit(&self, body: &[u8]) -> Result<Begun, Refusal> {
+        let incoming = request::incoming(body, &self.client, self.received)?;
+        if self.phase == Phase::Refusing {
+            return Err(Refusal::new(Code::Draining, "the service is draining"));
+        }
+        if incoming
+            .deadline
+            .is_some_and(|deadline| deadline <= self.now)
+        {
+            let text = "the deadline had passed before the method began";
+            return Err(Refusal::new(Code::Expired, text));
+        }
+        if self.shared.in_flight() >= self.shared.limits.per_service {
+            let text = "the service runs as many calls as it may";
+            return Err(Refusal::new(Code::Overloaded, text));
+        }
+        self.shared.dispatch.begin(incoming)
+    }
+
+    fn run(&mut self, begun: Begun, seq: i64, task: &mut TaskContext<'_>) {
+        let mut running = match begun {
+            Begun::Task(running) => return call::spawn(&self.shared, &self.outbox, running, seq),
+            Begun::Inline(running) => running,
+        };
+        let began = self.now;
+        let limit = self.shared.limits.frame;
+        let mut reply = Answer::new(&mut self.sending, &self.shared.forward, seq, limit);
+        let polled = call::poll(&mut running, task, &mut reply);
+        self.now = Instant::now();
+        if self.now - began > SLOW_POLL {
+            running.was_slow();
+        }
+        if polled.is_pending() {
+            call::spawn(&self.shared, &self.outbox, running, seq);
+        }
+    }
+}
+
+/// Reads once into the buffer; zero bytes mean end of file.
+pub(crate) fn poll_read(
+    stream: &mut (impl AsyncRead + Unpin),
+    frames: &mut FrameBuffer,
+    task: &mut TaskContext<'_>,
+) -> Poll<std::io::Result<usize>> {
+    let read = tokio_util::io::poll_read_buf(Pin::new(stream), task, frames.room());
+    let count = ready!(read)?;
+    frames.filled(count);
+    Poll::Ready(Ok(count))
+}

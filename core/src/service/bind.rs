@@ -1,0 +1,75 @@
+//! Finding a port: the first free one of a range, at an address that may be used.
+
+use std::io;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use tokio::net::TcpListener;
+
+use super::error::StartError;
+
+/// Listens at the first free port.
+pub(super) async fn first_free(
+    service: &str,
+    ip: IpAddr,
+    ports: RangeInclusive<u16>,
+) -> Result<TcpListener, StartError> {
+    let mut last = None;
+    for port in ports.clone() {
+        match TcpListener::bind((ip, port)).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) if is_taken(&error) => last = Some(error),
+            Err(source) => {
+                return Err(StartError::Listen {
+                    service: service.to_owned(),
+                    ip,
+                    source,
+                });
+            }
+        }
+    }
+    Err(StartError::NoPort {
+        service: service.to_owned(),
+        ip,
+        ports,
+        source: last,
+    })
+}
+
+/// A port below 1024 is as good as taken for whoever may not use it.
+fn is_taken(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
+    )
+}
+
+/// Refuses addresses that other machines reach, unless that was allowed.
+pub(super) fn check(service: &str, ip: IpAddr, allow_insecure: bool) -> Result<(), StartError> {
+    if ip.is_loopback() || allow_insecure {
+        return Ok(());
+    }
+    Err(StartError::Insecure {
+        service: service.to_owned(),
+        ip,
+    })
+}
+
+/// Many connections need many descriptors, and the soft limit is often 1024.
+pub(super) fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let now = getrlimit(Resource::Nofile);
+    let wanted = Rlimit {
+        current: now.maximum,
+        maximum: now.maximum,
+    };
+    if now.current != wanted.current
+        && let Err(error) = setrlimit(Resource::Nofile, wanted)
+    {
+        tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            "cannot raise the limit of open files"
+        );
+    }
+}

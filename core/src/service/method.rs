@@ -1,0 +1,272 @@
+//! From a typed async function to a method on the wire, and the table of a service's methods.
+//!
+//! Invariants: a parameter is decoded, and its method called, where a panic is contained; every
+//! call that reaches its method is counted once, also when it panics or is dropped. Knows nothing
+//! of sockets.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context as TaskContext, Poll, ready};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use super::context::{Context, ServiceError, ServiceInfo};
+use super::figures::Figures;
+use crate::rpc::error::Code;
+use crate::rpc::handler::{Answer, Begun, Dispatch, Incoming, Refusal, RunningCall};
+
+/// How many calls of a method get a task at once after one of its polls took long.
+const SUSPICION: u32 = 1000;
+
+/// How a method ended, for [`crate::service::Builder::on_method_completed`].
+#[derive(Debug, Clone, Copy)]
+pub struct Completed<'a> {
+    /// The call.
+    pub context: &'a Context,
+    /// From reading the request to the method's end.
+    pub took: Duration,
+    /// The method's own error.
+    pub error: Option<&'a ServiceError>,
+}
+
+pub(super) type OnCalled = Box<dyn Fn(&Context) + Send + Sync>;
+pub(super) type OnCompleted = Box<dyn Fn(Completed<'_>) + Send + Sync>;
+
+/// What all methods of a service share.
+pub(super) struct Common {
+    pub(super) info: ServiceInfo,
+    pub(super) figures: Arc<Figures>,
+    pub(super) on_called: Option<OnCalled>,
+    pub(super) on_completed: Option<OnCompleted>,
+}
+
+/// One method in the table.
+pub(super) struct Entry {
+    name: Arc<str>,
+    common: Arc<Common>,
+    method: Box<dyn Method>,
+    /// Calls that get a task at once, because the method was seen to compute for long.
+    suspicion: AtomicU32,
+}
+
+impl Entry {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn service(&self) -> &ServiceInfo {
+        &self.common.info
+    }
+
+    /// Whether the next call had better have a task.
+    fn computes_long(&self) -> bool {
+        let less = |left: u32| left.checked_sub(1);
+        self.suspicion.load(Ordering::Relaxed) > 0
+            && self
+                .suspicion
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+                .is_ok()
+    }
+}
+
+/// A service's methods by name.
+pub(super) struct Table {
+    entries: HashMap<Box<[u8]>, Arc<Entry>>,
+}
+
+impl Table {
+    pub(super) fn new(methods: Vec<(Arc<str>, Box<dyn Method>)>, common: &Arc<Common>) -> Self {
+        let entries = methods.into_iter().map(|(name, method)| {
+            let key = name.as_bytes().into();
+            let entry = Entry {
+                name,
+                common: Arc::clone(common),
+                method,
+                suspicion: AtomicU32::new(0),
+            };
+            (key, Arc::new(entry))
+        });
+        Self {
+            entries: entries.collect(),
+        }
+    }
+}
+
+impl Dispatch for Table {
+    fn begin(&self, incoming: Incoming<'_>) -> Result<Begun, Refusal> {
+        let Some(entry) = self.entries.get(incoming.method) else {
+            let name = String::from_utf8_lossy(incoming.method);
+            let text = format!("No such method \"{name}\"");
+            return Err(Refusal::new(Code::NoMethod, text));
+        };
+        let document = incoming.document()?;
+        let context = Context::new(entry, &incoming);
+        let begun = catch_unwind(AssertUnwindSafe(|| {
+            entry.method.begin(&context, document, incoming.received)
+        }));
+        let running = begun.unwrap_or_else(|_panic| {
+            let request_id = context.request_id();
+            tracing::error!(
+                method = entry.name(),
+                request_id,
+                "a method panicked as it began"
+            );
+            let text = format!("method \"{}\" panicked", entry.name());
+            Err(Refusal::new(Code::Internal, text))
+        })?;
+        Ok(if entry.computes_long() {
+            Begun::Task(running)
+        } else {
+            Begun::Inline(running)
+        })
+    }
+}
+
+/// A method whose types are forgotten.
+pub(super) trait Method: Send + Sync {
+    fn begin(
+        &self,
+        context: &Context,
+        input: &[u8],
+        received: Instant,
+    ) -> Result<Pin<Box<dyn RunningCall>>, Refusal>;
+}
+
+/// A method with its types.
+pub(super) struct Typed<F, I> {
+    function: F,
+    input: PhantomData<fn(I)>,
+}
+
+impl<F, I> Typed<F, I> {
+    pub(super) fn new(function: F) -> Self {
+        Self {
+            function,
+            input: PhantomData,
+        }
+    }
+}
+
+impl<F, I, R, O, E> Method for Typed<F, I>
+where
+    F: Fn(Context, I) -> R + Send + Sync,
+    I: DeserializeOwned,
+    R: Future<Output = Result<O, E>> + Send + 'static,
+    O: Serialize,
+    E: Into<ServiceError>,
+{
+    fn begin(
+        &self,
+        context: &Context,
+        input: &[u8],
+        received: Instant,
+    ) -> Result<Pin<Box<dyn RunningCall>>, Refusal> {
+        let input = bson::deserialize_from_slice(input)
+            .map_err(|error| Refusal::new(Code::BadRequest, error.to_string()))?;
+        let count = Count::begin(context, received);
+        let span = tracing::info_span!(
+            "call",
+            method = context.method(),
+            request_id = context.request_id()
+        );
+        let future = span.in_scope(|| (self.function)(context.clone(), input));
+        Ok(Box::pin(Running {
+            future,
+            span,
+            count,
+        }))
+    }
+}
+
+/// Counts a call while it runs, and once when it ends, however it does.
+struct Count {
+    context: Context,
+    received: Instant,
+}
+
+impl Count {
+    fn begin(context: &Context, received: Instant) -> Self {
+        let common = &context.entry().common;
+        common.figures.begun(received);
+        if let Some(called) = &common.on_called {
+            called(context);
+        }
+        Self {
+            context: context.clone(),
+            received,
+        }
+    }
+
+    fn took(&self) -> Duration {
+        self.received.elapsed()
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.received);
+        self.context.entry().common.figures.completed(now, took);
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A call of a typed method.
+    struct Running<R> {
+        #[pin]
+        future: R,
+        span: tracing::Span,
+        count: Count,
+    }
+}
+
+impl<R, O, E> RunningCall for Running<R>
+where
+    R: Future<Output = Result<O, E>> + Send,
+    O: Serialize,
+    E: Into<ServiceError>,
+{
+    fn poll_answer(
+        self: Pin<&mut Self>,
+        task: &mut TaskContext<'_>,
+        answer: &mut Answer<'_>,
+    ) -> Poll<()> {
+        let this = self.project();
+        let _entered = this.span.enter();
+        let result = ready!(this.future.poll(task)).map_err(Into::into);
+        let count: &Count = this.count;
+        if let Some(completed) = &count.context.entry().common.on_completed {
+            completed(Completed {
+                context: &count.context,
+                took: count.took(),
+                error: result.as_ref().err(),
+            });
+        }
+        match result {
+            Ok(output) => answer.output(&output, ""),
+            Err(error) => answer.service_error(error.message(), error.output()),
+        }
+        Poll::Ready(())
+    }
+
+    fn request_id(&self) -> &str {
+        self.count.context.request_id()
+    }
+
+    fn method(&self) -> &str {
+        self.count.context.method()
+    }
+
+    fn was_slow(&self) {
+        let entry = self.count.context.entry();
+        entry.suspicion.store(SUSPICION, Ordering::Relaxed);
+    }
+}
