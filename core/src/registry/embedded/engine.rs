@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     disk::Writes,
-    lease::Lessor,
+    lease::{Lease, Lessor},
     range::KeyRange,
     refusal::Refusal,
     store::{Change, Store},
@@ -34,11 +34,29 @@ pub(super) struct LeaseView {
     pub(super) keys: Vec<Vec<u8>>,
 }
 
+/// The leases that a batch granted or removed (those as they were), in the order of the requests:
+/// what is needed to take a batch back.
+pub(super) type Undo = Vec<(i64, Option<Lease>)>;
+
+/// Takes a batch back that could not be written: the state is that of the revision `committed`
+/// again, but what was compacted meanwhile stays so.
+pub(super) fn take_back(store: &mut Store, lessor: &mut Lessor, undo: Undo, committed: i64) {
+    store.take_back(committed);
+    for (id, lease) in undo.into_iter().rev() {
+        match lease {
+            Some(lease) => lessor.put_back(id, lease),
+            None => drop(lessor.remove(id)),
+        }
+    }
+    lessor.attach_only(store.leased());
+}
+
 /// The state, opened for a batch of requests.
 pub(super) struct Engine<'state> {
     pub(super) store: &'state mut Store,
     pub(super) lessor: &'state mut Lessor,
     pub(super) writes: &'state mut Writes,
+    pub(super) undo: &'state mut Undo,
     pub(super) now: Instant,
     /// The newest revision that readers see: nothing at or above it may be compacted by itself.
     pub(super) visible: i64,
@@ -88,19 +106,21 @@ impl Engine<'_> {
     /// Grants a lease; answers its id and TTL.
     pub(super) fn grant(&mut self, id: i64, ttl: i64) -> Result<(i64, i64), Refusal> {
         let (id, ttl) = self.lessor.grant(id, ttl, self.now)?;
+        self.undo.push((id, None));
         self.writes.leases.push((id, Some(ttl)));
         Ok((id, ttl))
     }
 
     /// Ends a lease and deletes its keys; answers the newest revision.
     pub(super) fn revoke(&mut self, id: i64) -> Result<i64, Refusal> {
-        let keys = self.lessor.remove(id).ok_or(Refusal::LeaseNotFound)?;
+        let lease = self.lessor.remove(id).ok_or(Refusal::LeaseNotFound)?;
         self.writes.leases.push((id, None));
         let mut changes = self.store.change();
-        for key in keys {
-            changes.delete(&KeyRange::One(key));
+        for key in lease.keys() {
+            changes.delete(&KeyRange::One(key.clone()));
         }
         let changes = changes.finish();
+        self.undo.push((id, Some(lease)));
         self.record(changes);
         Ok(self.store.revision())
     }

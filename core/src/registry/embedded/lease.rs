@@ -105,11 +105,27 @@ impl Lessor {
         }
     }
 
-    /// Forgets the lease and returns its keys, sorted.
-    pub(super) fn remove(&mut self, id: i64) -> Option<Vec<Bytes>> {
+    /// Forgets the lease and returns it.
+    pub(super) fn remove(&mut self, id: i64) -> Option<Lease> {
         let lease = self.leases.remove(&id)?;
         self.queue.remove(&(lease.expiry, id));
-        Some(lease.keys.into_iter().collect())
+        Some(lease)
+    }
+
+    /// Takes back a lease that was removed, as it was.
+    pub(super) fn put_back(&mut self, id: i64, lease: Lease) {
+        self.queue.insert((lease.expiry, id));
+        self.leases.insert(id, lease);
+    }
+
+    /// Hangs exactly these keys on the leases that they name.
+    pub(super) fn attach_only<'keys>(&mut self, keys: impl Iterator<Item = (&'keys Bytes, i64)>) {
+        for lease in self.leases.values_mut() {
+            lease.keys.clear();
+        }
+        for (key, id) in keys {
+            self.attach(id, key.clone());
+        }
     }
 
     /// Hangs `key` on the lease; an unknown lease changes nothing.
@@ -174,7 +190,7 @@ mod tests {
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(lessor.expired(Instant::now()), Some(id));
         assert_eq!(lessor.expired(Instant::now()), Some(id), "until removed");
-        assert_eq!(lessor.remove(id), Some(Vec::new()));
+        assert_eq!(lessor.remove(id).unwrap().keys().count(), 0);
         assert_eq!(lessor.expired(Instant::now()), None);
     }
 
@@ -218,11 +234,17 @@ mod tests {
         }
         lessor.attach(2, Bytes::from("nowhere"));
         lessor.detach(1, b"c");
+        let lease = lessor.remove(1).unwrap();
+        assert!(lease.keys().eq(["a", "b"]));
+        assert!(lessor.remove(2).is_none());
+        lessor.put_back(1, lease);
         assert_eq!(
-            lessor.remove(1),
-            Some(vec![Bytes::from("a"), Bytes::from("b")])
+            lessor.expired(Instant::now() + Duration::from_secs(10)),
+            Some(1)
         );
-        assert_eq!(lessor.remove(2), None);
+        let [kept, foreign] = [Bytes::from("d"), Bytes::from("e")];
+        lessor.attach_only([(&kept, 1), (&foreign, 2)].into_iter());
+        assert!(lessor.get(1).unwrap().keys().eq(["d"]));
     }
 
     #[tokio::test(start_paused = true)]

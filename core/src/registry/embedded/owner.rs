@@ -3,8 +3,11 @@
 //!
 //! Invariants: nothing that is not on the disk is ever visible (not to readers, who read at the
 //! committed revision, not to watchers, not in an answer); the lock on the store is never held
-//! while the disk works. After a failed commit the state is read back from the disk, so memory
-//! never runs ahead of it for good.
+//! while the disk works. A batch whose commit failed is taken back, and the state is read again
+//! from the disk once that works: only the disk knows whether the commit took place after all.
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     path::{Path, PathBuf},
@@ -19,7 +22,7 @@ use tokio::{
 
 use super::{
     disk::{self, Disk, Saved, Writes},
-    engine::Engine,
+    engine::{self, Engine, Undo},
     lease::Lessor,
     node::State,
     refusal::Refusal,
@@ -81,6 +84,7 @@ impl Owner {
 
     fn batch(&mut self, first: Job) {
         let mut writes = Writes::default();
+        let mut undo = Undo::new();
         // Whether the request wrote, and where its answer goes.
         let mut answers: Vec<(bool, Answer)> = Vec::new();
         let revision;
@@ -94,6 +98,7 @@ impl Owner {
                     store: &mut store,
                     lessor: &mut self.lessor,
                     writes: &mut writes,
+                    undo: &mut undo,
                     now: Instant::now(),
                     visible: *self.state.committed.borrow(),
                 });
@@ -108,6 +113,13 @@ impl Owner {
             compacted = store.compacted();
         }
         let outcome = self.commit(&writes, revision, compacted);
+        if outcome.is_err() {
+            let committed = *self.state.committed.borrow();
+            let mut store = write(&self.state.store);
+            engine::take_back(&mut store, &mut self.lessor, undo, committed);
+            drop(store);
+            self.retry_storage();
+        }
         for (wrote, answer) in answers {
             answer(if wrote { outcome } else { Ok(()) });
         }
@@ -154,7 +166,6 @@ impl Owner {
                 refusal,
                 retry_at: Instant::now(),
             };
-            self.retry_storage();
         }
         refusal
     }

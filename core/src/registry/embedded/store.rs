@@ -283,6 +283,25 @@ impl Store {
         dropped
     }
 
+    /// Unwrites every revision above `revision`, which nobody may have seen.
+    pub(super) fn take_back(&mut self, revision: i64) {
+        while self.revision > revision
+            && let Some(changes) = self.log.pop_back()
+        {
+            self.revision -= 1;
+            for change in changes.iter() {
+                let Some(versions) = self.keys.get_mut(&change.now.key) else {
+                    continue;
+                };
+                versions.pop_back();
+                self.bytes = self.bytes.saturating_sub(change.now.size());
+                if versions.is_empty() {
+                    self.keys.remove(&change.now.key);
+                }
+            }
+        }
+    }
+
     /// Drops the versions of `key` that nobody can read any more.
     fn trim(&mut self, key: &Bytes, dropped: &mut Vec<(i64, i64)>) {
         let Some(versions) = self.keys.get_mut(key) else {

@@ -17,6 +17,8 @@ enum Op {
     Compact(u8),
     /// Write everything down and read it back.
     Restore,
+    /// Write some revisions and take them back.
+    TakeBack(u8, u8),
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
@@ -26,6 +28,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         2 => (0..8_u8, 0..8_u8).prop_map(|(put, gone)| Op::Both(put, gone)),
         1 => any::<u8>().prop_map(Op::Compact),
         1 => Just(Op::Restore),
+        1 => (0..8_u8, 0..8_u8).prop_map(|(put, gone)| Op::TakeBack(put, gone)),
     ];
     proptest::collection::vec(op, 0..120)
 }
@@ -118,6 +121,19 @@ fn apply(store: &mut Store, model: &mut Model, history: usize, op: &Op) {
             assert_eq!(store.compact(at).is_ok(), is_possible);
             return;
         }
+        Op::TakeBack(put, gone) => {
+            changes.put(key(*put), Bytes::new(), 0);
+            changes.finish();
+            let mut changes = store.change();
+            changes.delete(&span(*gone, 3));
+            changes.put(key(*put + 10), Bytes::new(), 0);
+            changes.finish();
+            // As the owner does it: nothing above what readers see is compacted.
+            store.compact_history(revision - 1);
+            store.take_back(revision - 1);
+            assert_eq!(store.revision(), model.revision());
+            return;
+        }
         Op::Restore => {
             drop(changes);
             let kept = rows(store);
@@ -203,7 +219,7 @@ proptest! {
             let (value, number) = match op {
                 Op::Put(number, value) => (Some(*value), *number),
                 Op::Delete(number, _) | Op::Both(number, _) => (None, *number),
-                Op::Compact(_) | Op::Restore => continue,
+                Op::Compact(_) | Op::Restore | Op::TakeBack(..) => continue,
             };
             let mut changes = store.change();
             match value {
