@@ -94,12 +94,19 @@ impl Entry {
     }
 
     /// Takes over what others may decide from the value that stands in the registry. `true` when
-    /// what stands there is then what we want, so that nothing need be written.
-    pub(super) fn adopt(&mut self, standing: &[u8]) -> Result<bool, serde_json::Error> {
+    /// what stands there is then what we want, so that nothing need be written. A `decided` wish of
+    /// our own that is not written yet is newer than theirs.
+    pub(super) fn adopt(
+        &mut self,
+        standing: &[u8],
+        decided: bool,
+    ) -> Result<bool, serde_json::Error> {
         match &mut self.kind {
             EntryKind::Instance { value, .. } => {
                 let theirs: InstanceValue = serde_json::from_slice(standing)?;
-                value.registered = theirs.registered;
+                if !decided {
+                    value.registered = theirs.registered;
+                }
                 value.other.clone_from(&theirs.other);
                 Ok(InstanceValue {
                     lease: theirs.lease,
@@ -226,18 +233,25 @@ mod tests {
         let mut json: serde_json::Value = serde_json::from_slice(&ours.encode(9).unwrap()).unwrap();
         json["registered"] = false.into();
         json["colour"] = "red".into();
-        assert!(ours.adopt(json.to_string().as_bytes()).unwrap());
+        assert!(ours.adopt(json.to_string().as_bytes(), false).unwrap());
         assert!(!ours.registered());
         let written: serde_json::Value = serde_json::from_slice(&ours.encode(9).unwrap()).unwrap();
         assert_eq!(written["colour"], "red");
 
         json["state"] = "dead".into();
         assert!(
-            !ours.adopt(json.to_string().as_bytes()).unwrap(),
+            !ours.adopt(json.to_string().as_bytes(), false).unwrap(),
             "a living one is not dead"
         );
         let written: serde_json::Value = serde_json::from_slice(&ours.encode(9).unwrap()).unwrap();
         assert_eq!(written["state"], "ready");
+
+        json["registered"] = true.into();
+        assert!(!ours.adopt(json.to_string().as_bytes(), true).unwrap());
+        assert!(
+            !ours.registered(),
+            "a decision that is not written yet stands"
+        );
     }
 
     #[test]

@@ -50,6 +50,7 @@ impl Handle {
             stands: stands_sender,
             wish: wish_sender,
             leave: leave.clone(),
+            decided: false,
             mod_revision: 0,
         };
         Self {

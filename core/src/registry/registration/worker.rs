@@ -34,6 +34,8 @@ pub(super) struct Worker {
     pub(super) stands: watch::Sender<bool>,
     pub(super) wish: watch::Sender<bool>,
     pub(super) leave: CancellationToken,
+    /// Our program has decided on `registered`, and that is not written yet.
+    pub(super) decided: bool,
     /// The revision of our last write, or of the last foreign one that we took over.
     pub(super) mod_revision: i64,
 }
@@ -89,6 +91,7 @@ impl Worker {
 
     fn take_wanted(&mut self) {
         let wanted = self.entries.borrow_and_update().clone();
+        self.decided |= wanted.decisions != self.wanted.decisions;
         self.own.set_wanted(&self.wanted, &wanted);
         self.wanted = wanted;
     }
@@ -105,6 +108,7 @@ impl Worker {
             match self.write_if_unchanged(lease, &seen).await? {
                 Ok(revision) => {
                     self.mod_revision = revision;
+                    self.decided = false;
                     return Ok(());
                 }
                 Err(standing) => seen = self.judge(standing)?,
@@ -217,10 +221,13 @@ impl Worker {
     }
 
     fn adopt(&mut self, standing: &[u8]) -> Result<bool, Error> {
-        let same = self.own.adopt(standing).map_err(|source| Error::BadValue {
-            key: self.key(),
-            source,
-        })?;
+        let same = self
+            .own
+            .adopt(standing, self.decided)
+            .map_err(|source| Error::BadValue {
+                key: self.key(),
+                source,
+            })?;
         let registered = self.own.registered();
         self.wish
             .send_if_modified(|wish| std::mem::replace(wish, registered) != registered);
@@ -389,6 +396,7 @@ impl Worker {
             })
             .await?;
         if response.succeeded() {
+            self.decided = false;
             let revision = response
                 .header()
                 .map_or(0, etcd_client::ResponseHeader::revision);
