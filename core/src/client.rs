@@ -1,1 +1,309 @@
 //! Finding instances by a query and calling them.
+//!
+//! A [`Client`] shares one view of the cluster and one pool of connections among its
+//! [`ServiceClient`]s, each of which has a query. The registry is advice, the connection is truth:
+//! an instance whose connection ends is out of the choice before the registry says so, and one that
+//! vanished from the registry without a word is called for as long as its connection stands.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::instance::{Instance, InstanceId, State};
+use crate::query::{Facts, Query};
+use crate::registry::snapshot::Snapshot;
+use crate::registry::{Registry, View};
+use balance::Nearness;
+use peer::Peer;
+use pool::Pool;
+use retry::RetryBudget;
+
+mod balance;
+mod call;
+mod error;
+mod health;
+mod listener;
+mod peer;
+mod pool;
+mod retry;
+
+pub use call::{CallOptions, DEFAULT_DEADLINE};
+pub use error::{CallError, CallId};
+pub use listener::{InstanceChange, InstanceListener};
+
+/// Where a client stands, so that it prefers what is near.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Its region; instances of the same region come first.
+    pub region: Option<Arc<str>>,
+    /// Its host; instances on the same host cost less.
+    pub host: Option<Arc<str>>,
+}
+
+impl Place {
+    /// From `SKYNET_REGION` and `SKYNET_HOST`, which daemons pass to their children.
+    pub fn from_env() -> Self {
+        let read = |name| std::env::var(name).ok().map(Arc::from);
+        Self {
+            region: read("SKYNET_REGION"),
+            host: read("SKYNET_HOST"),
+        }
+    }
+}
+
+impl Place {
+    /// Without a region of its own, a client takes every region for its own.
+    fn nearness(&self, instance: &Instance) -> Nearness {
+        if self.host.as_ref().is_some_and(|own| own == instance.host()) {
+            Nearness::SameHost
+        } else if self
+            .region
+            .as_ref()
+            .is_none_or(|own| own == instance.region())
+        {
+            Nearness::SameRegion
+        } else {
+            Nearness::Far
+        }
+    }
+}
+
+/// Access to every service of a cluster. Clones are cheap and share everything.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    view: Arc<View>,
+    pool: Pool,
+    place: Place,
+}
+
+impl Client {
+    /// A client that follows the cluster, with the place of [`Place::from_env`]. It does not wait
+    /// for the registry: calls do, up to their deadlines.
+    ///
+    /// Call it on a tokio runtime.
+    pub fn connect(registry: &Registry) -> Self {
+        Self::connect_from(registry, Place::from_env())
+    }
+
+    /// The same from a given place.
+    pub fn connect_from(registry: &Registry, place: Place) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                view: registry.view(),
+                pool: Pool::new(),
+                place,
+            }),
+        }
+    }
+
+    /// The services that a query chooses. It never fails for lack of instances.
+    pub fn service(&self, query: Query) -> ServiceClient {
+        ServiceClient {
+            shared: Arc::new(ServiceShared {
+                client: self.clone(),
+                changes: self.shared.view.changes(),
+                query,
+                known: Mutex::new(Known {
+                    seen: None,
+                    peers: Arc::from([]),
+                }),
+                budget: Mutex::new(RetryBudget::new(Instant::now())),
+            }),
+        }
+    }
+
+    /// Tells what comes, changes and goes among the instances that a query chooses.
+    pub fn listen(&self, query: Query) -> InstanceListener {
+        InstanceListener::new(Arc::clone(&self.shared.view), query)
+    }
+
+    /// The client's view of the cluster.
+    pub fn view(&self) -> &Arc<View> {
+        &self.shared.view
+    }
+}
+
+/// Calls the instances that a query chooses. Clones are cheap and share everything.
+#[derive(Clone)]
+pub struct ServiceClient {
+    shared: Arc<ServiceShared>,
+}
+
+struct ServiceShared {
+    client: Client,
+    changes: watch::Receiver<Arc<Snapshot>>,
+    query: Query,
+    known: Mutex<Known>,
+    budget: Mutex<RetryBudget>,
+}
+
+/// The peers that the query chose in the snapshot that was seen last.
+struct Known {
+    seen: Option<Arc<Snapshot>>,
+    peers: Arc<[Arc<Peer>]>,
+}
+
+impl ServiceClient {
+    /// Begins a call; it runs while other things are done, and is awaited later. Dropping the
+    /// returned [`Call`] gives it up.
+    ///
+    /// Call it on a tokio runtime.
+    pub fn start<I, O>(&self, method: &str, input: I) -> Call<O>
+    where
+        I: Serialize + Send + Sync + 'static,
+        O: DeserializeOwned + Send + 'static,
+    {
+        let (client, method) = (self.clone(), method.to_owned());
+        Call {
+            task: tokio::spawn(async move { client.call(&method, &input).await }),
+        }
+    }
+
+    /// The query.
+    pub fn query(&self) -> &Query {
+        &self.shared.query
+    }
+
+    /// How many instances can be chosen, as far as the registry tells.
+    pub fn known(&self) -> usize {
+        self.peers().len()
+    }
+
+    /// Waits until an instance can be chosen, and chooses.
+    async fn choose_or_wait(&self, tried: &[InstanceId]) -> Arc<Peer> {
+        let shared = &self.shared;
+        let mut changes = shared.changes.clone();
+        loop {
+            let news = shared.client.shared.pool.news().notified();
+            tokio::pin!(news);
+            // From here on, no news is missed.
+            news.as_mut().enable();
+            changes.mark_unchanged();
+            if let Some(peer) = self.choose(tried) {
+                return peer;
+            }
+            tokio::select! {
+                () = news => {}
+                changed = changes.changed() => {
+                    // The view lives as long as the client.
+                    if changed.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn choose(&self, tried: &[InstanceId]) -> Option<Arc<Peer>> {
+        let now = Instant::now();
+        let place = &self.shared.client.shared.place;
+        let peers = self.peers();
+        let candidates: Vec<balance::Candidate> = peers
+            .iter()
+            .map(|peer| {
+                let tried = tried.contains(&peer.instance.id());
+                peer.candidate(place.nearness(&peer.instance), tried, now)
+            })
+            .collect();
+        let index = balance::choose(&candidates, |below| fastrand::usize(..below))?;
+        peers.get(index).map(Arc::clone)
+    }
+
+    /// The peers of the newest snapshot; recomputed only when there is a new one.
+    fn peers(&self) -> Arc<[Arc<Peer>]> {
+        let shared = &self.shared;
+        let snapshot = Arc::clone(&shared.changes.borrow());
+        let mut known = shared.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = known
+            .seen
+            .as_ref()
+            .is_some_and(|seen| Arc::ptr_eq(seen, &snapshot));
+        if !same {
+            let pool = &shared.client.shared.pool;
+            pool.retain(&snapshot);
+            let facts = Facts::at(jiff::Timestamp::now());
+            let candidates = || {
+                snapshot
+                    .instances()
+                    .filter(|it| it.registered && shared.query.matches(it, &facts))
+            };
+            known.peers = peers_of(pool, candidates(), |state| state == State::Ready);
+            if known.peers.is_empty() {
+                // Better one that asks for less than none.
+                known.peers = peers_of(pool, candidates(), |state| state == State::Pressured);
+            }
+            known.seen = Some(snapshot);
+        }
+        Arc::clone(&known.peers)
+    }
+
+    fn earn(&self) {
+        self.shared
+            .budget
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .earn();
+    }
+
+    fn spend_retry(&self) -> bool {
+        let mut budget = self
+            .shared
+            .budget
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        budget.spend(Instant::now())
+    }
+}
+
+fn peers_of<'a>(
+    pool: &Pool,
+    candidates: impl Iterator<Item = &'a Arc<Instance>>,
+    wanted: impl Fn(State) -> bool,
+) -> Arc<[Arc<Peer>]> {
+    candidates
+        .filter(|it| wanted(it.state) || it.state == State::Suspect)
+        .filter_map(|it| Some((it.state, pool.peer(it)?)))
+        .filter(|(state, peer)| *state != State::Suspect || peer.is_connected())
+        .map(|(_, peer)| peer)
+        .collect()
+}
+
+/// A call that runs; await it for its result, drop it to give it up.
+pub struct Call<O> {
+    task: JoinHandle<Result<O, CallError>>,
+}
+
+impl<O> Future for Call<O> {
+    type Output = Result<O, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.task)
+            .poll(context)
+            .map(|ended| match ended {
+                Ok(result) => result,
+                Err(error) => match error.try_into_panic() {
+                    // A panic of the call is the caller's to see.
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    // Only dropping aborts the task, and then nobody polls.
+                    Err(_cancelled) => unreachable!("a call is aborted only when it is dropped"),
+                },
+            })
+    }
+}
+
+impl<O> Drop for Call<O> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

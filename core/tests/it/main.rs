@@ -5,6 +5,7 @@
     reason = "a failed set-up fails the test"
 )]
 
+mod client;
 mod registry_client;
 mod registry_conformance;
 mod registry_embedded;
@@ -15,3 +16,4 @@ mod rpc_conversations;
 mod rpc_hostile;
 mod rpc_support;
 mod rpc_vectors;
+mod tidy;

@@ -1,0 +1,245 @@
+//! One call through the cluster: choose, send, and try again where that is safe.
+//!
+//! Invariants: a call has a deadline; what certainly did not run may be tried on another instance, at
+//! most three attempts and within the budget; what may have run is tried again only on the caller's
+//! word that it may run twice; a service's own error never is. An instance that cannot be connected
+//! to has had no attempt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
+
+use super::ServiceClient;
+use super::error::{CallError, CallId};
+use super::peer::Peer;
+use crate::hint::Retry;
+use crate::rpc::{self, CallFailure, Reply, Request, RequestInfo};
+
+/// How long a call may take unless its options say otherwise: the original's give-up time.
+pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
+/// How many instances one call may reach.
+const ATTEMPTS: u32 = 3;
+
+/// How one call is made.
+#[derive(Debug, Clone)]
+pub struct CallOptions {
+    /// How long the call may take, retries included.
+    pub deadline: Duration,
+    /// Whether the method may run twice, so that an unknown outcome is tried again.
+    pub idempotent: bool,
+    /// The request's id; a random one if none is given. Pass the caller's on in composite services.
+    pub request_id: Option<String>,
+    /// The address that the request came from in the first place, if this call serves another.
+    pub origin: Option<String>,
+}
+
+impl Default for CallOptions {
+    fn default() -> Self {
+        Self {
+            deadline: DEFAULT_DEADLINE,
+            idempotent: false,
+            request_id: None,
+            origin: None,
+        }
+    }
+}
+
+/// One attempt's end.
+enum Attempt {
+    Answered(Reply),
+    /// No connection stood, so nothing was attempted.
+    NotConnected,
+    Failed(CallFailure),
+}
+
+impl ServiceClient {
+    /// Calls a method of one of the instances and waits for its result, 10 s at most.
+    ///
+    /// # Errors
+    /// [`CallError`] says what is known of the outcome.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the call up; if it was sent, it may still run.
+    pub async fn call<I, O>(&self, method: &str, input: &I) -> Result<O, CallError>
+    where
+        I: Serialize + ?Sized,
+        O: DeserializeOwned,
+    {
+        self.call_with(method, input, CallOptions::default()).await
+    }
+
+    /// The same with options.
+    ///
+    /// # Errors
+    /// As [`ServiceClient::call`].
+    ///
+    /// # Cancel safety
+    /// As [`ServiceClient::call`].
+    pub async fn call_with<I, O>(
+        &self,
+        method: &str,
+        input: &I,
+        options: CallOptions,
+    ) -> Result<O, CallError>
+    where
+        I: Serialize + ?Sized,
+        O: DeserializeOwned,
+    {
+        if self.query().needs_stats() {
+            return Err(CallError::Measurements {
+                query: self.query().to_string(),
+            });
+        }
+        let CallOptions {
+            deadline,
+            idempotent,
+            request_id,
+            origin,
+        } = options;
+        let call = CallId {
+            method: Arc::from(method),
+            request_id: request_id
+                .unwrap_or_else(|| uuid::Uuid::new_v4().to_string())
+                .into(),
+        };
+        let input = match rpc::typed::encode(input) {
+            Ok(input) => input,
+            Err(source) => {
+                return Err(CallError::Typed {
+                    call,
+                    source: Box::new(source),
+                });
+            }
+        };
+        let plan = CallPlan {
+            call,
+            input,
+            within: deadline,
+            idempotent,
+            origin,
+        };
+        let (peer, reply) = self.run(&plan).await?;
+        if let Some(message) = reply.service_error {
+            return Err(CallError::Service {
+                call: plan.call,
+                service: Arc::clone(peer.instance.service()),
+                address: peer.address,
+                message,
+            });
+        }
+        rpc::typed::decode(&reply.output).map_err(|source| CallError::Typed {
+            call: plan.call,
+            source: Box::new(source),
+        })
+    }
+
+    async fn run(&self, plan: &CallPlan) -> Result<(Arc<Peer>, Reply), CallError> {
+        let deadline = Instant::now() + plan.within;
+        self.earn();
+        let mut tried = Vec::new();
+        let mut attempts = 0;
+        let mut last: Option<CallFailure> = None;
+        loop {
+            let chosen = timeout_at(deadline, self.choose_or_wait(&tried)).await;
+            let Ok(peer) = chosen else {
+                return Err(self.gave_up(plan, attempts, last));
+            };
+            let info = RequestInfo {
+                request_id: &plan.call.request_id,
+                origin: plan.origin.as_deref().unwrap_or_default(),
+                retry_count: attempts,
+                deadline: Some(deadline),
+                traceparent: None,
+            };
+            let failure = match attempt(&peer, plan, info, deadline).await {
+                Attempt::Answered(reply) => return Ok((peer, reply)),
+                Attempt::NotConnected if Instant::now() < deadline => continue,
+                Attempt::NotConnected => return Err(self.gave_up(plan, attempts, last)),
+                Attempt::Failed(failure) => failure,
+            };
+            attempts += 1;
+            let again = match failure.retry() {
+                Retry::Safe => true,
+                Retry::IfIdempotent => plan.idempotent,
+                Retry::Never => false,
+            };
+            let late = failure.is_deadline() || Instant::now() >= deadline;
+            if !again || late || attempts >= ATTEMPTS || !self.spend_retry() {
+                return Err(CallError::Failed {
+                    call: plan.call.clone(),
+                    attempts,
+                    source: Box::new(failure),
+                });
+            }
+            tried.push(peer.instance.id());
+            last = Some(failure);
+        }
+    }
+
+    fn gave_up(&self, plan: &CallPlan, attempts: u32, last: Option<CallFailure>) -> CallError {
+        let call = plan.call.clone();
+        match last {
+            Some(source) => CallError::Failed {
+                call,
+                attempts,
+                source: Box::new(source),
+            },
+            None => CallError::NoInstance {
+                call,
+                query: self.query().to_string(),
+                known: self.known(),
+                within: plan.within,
+            },
+        }
+    }
+}
+
+/// What stays the same over all attempts of a call.
+struct CallPlan {
+    call: CallId,
+    input: Vec<u8>,
+    within: Duration,
+    idempotent: bool,
+    origin: Option<String>,
+}
+
+async fn attempt(
+    peer: &Arc<Peer>,
+    plan: &CallPlan,
+    info: RequestInfo<'_>,
+    deadline: Instant,
+) -> Attempt {
+    let _in_flight = peer.begin();
+    let connection = match timeout_at(deadline, peer.connection()).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "no connection to an instance");
+            return Attempt::NotConnected;
+        }
+        Err(_elapsed) => return Attempt::NotConnected,
+    };
+    let request = Request {
+        service: peer.instance.service(),
+        method: &plan.call.method,
+        info,
+        input: &plan.input,
+    };
+    let began = Instant::now();
+    match connection.call(request).await {
+        Ok(reply) => {
+            peer.answered(began.elapsed());
+            Attempt::Answered(reply)
+        }
+        Err(failure) => {
+            if connection.is_closed() {
+                peer.lost(&connection);
+            } else if !matches!(failure, CallFailure::Rejected { .. }) {
+                peer.failed();
+            }
+            Attempt::Failed(failure)
+        }
+    }
+}

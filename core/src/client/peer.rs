@@ -1,0 +1,206 @@
+//! One instance as a client sees it: its connection, its health, what is in flight.
+//!
+//! Invariants: one connection is opened at a time; an end of file, a reset or a refusal takes the
+//! instance out of the choice at once, until a connection stands again; while it is out, one task
+//! tries to connect, and ends with the peer.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+use super::balance::{Availability, Candidate, Nearness};
+use super::health::Health;
+use crate::backoff::Backoff;
+use crate::instance::Instance;
+use crate::rpc::{ConnectError, ConnectOptions, Connection, Expected};
+
+/// How long a connection may take to stand.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// An instance that calls may go to.
+pub(super) struct Peer {
+    pub(super) instance: Arc<Instance>,
+    pub(super) address: SocketAddr,
+    in_flight: AtomicUsize,
+    state: Mutex<PeerState>,
+    /// Held while a connection is opened, so that many callers open one.
+    connecting: tokio::sync::Mutex<()>,
+    /// Told whenever a connection stands again.
+    news: Arc<Notify>,
+}
+
+struct PeerState {
+    health: Health,
+    connection: Option<Connection>,
+    /// A connection failed, and a task tries to open another.
+    down: bool,
+}
+
+/// A call that is under way; dropping it ends the count.
+pub(super) struct InFlight<'peer>(&'peer Peer);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.state().health.abandoned();
+    }
+}
+
+impl Peer {
+    /// `None` for an instance without an address.
+    pub(super) fn new(instance: Arc<Instance>, news: Arc<Notify>) -> Option<Self> {
+        Some(Self {
+            address: instance.address?,
+            instance,
+            in_flight: AtomicUsize::new(0),
+            state: Mutex::new(PeerState {
+                health: Health::new(Instant::now()),
+                connection: None,
+                down: false,
+            }),
+            connecting: tokio::sync::Mutex::new(()),
+            news,
+        })
+    }
+
+    /// Whether this is still the process that `instance` tells of.
+    pub(super) fn is_of(&self, instance: &Instance) -> bool {
+        Some(self.address) == instance.address && self.instance.process == instance.process
+    }
+
+    /// Whether a connection stands, so that a suspect instance may still be called.
+    pub(super) fn is_connected(&self) -> bool {
+        self.state()
+            .connection
+            .as_ref()
+            .is_some_and(|connection| !connection.is_closed())
+    }
+
+    /// What the choice needs to know.
+    pub(super) fn candidate(&self, nearness: Nearness, tried: bool, now: Instant) -> Candidate {
+        let state = self.state();
+        Candidate {
+            latency_s: state.health.latency_s(),
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            weight: self.instance.weight,
+            nearness,
+            availability: if state.down {
+                Availability::Unreachable
+            } else if state.health.is_ejected(now) {
+                Availability::Ejected
+            } else {
+                Availability::Usable
+            },
+            tried,
+        }
+    }
+
+    /// Counts a call that goes out.
+    pub(super) fn begin(&self) -> InFlight<'_> {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.state().health.calling(Instant::now());
+        InFlight(self)
+    }
+
+    /// The connection that stands, or a new one.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves no connection half open.
+    pub(super) async fn connection(self: &Arc<Self>) -> Result<Connection, ConnectError> {
+        if let Some(connection) = self.standing() {
+            return Ok(connection);
+        }
+        let _one_at_a_time = self.connecting.lock().await;
+        if let Some(connection) = self.standing() {
+            return Ok(connection);
+        }
+        match self.open().await {
+            Ok(connection) => Ok(connection),
+            Err(error) => {
+                self.take_out(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Notes an answer of the method, or an error of its own.
+    pub(super) fn answered(&self, latency: Duration) {
+        self.state().health.answered(latency, Instant::now());
+    }
+
+    /// Notes a time-out or a refusal to execute.
+    pub(super) fn failed(&self) {
+        if self.state().health.failed(Instant::now()) {
+            tracing::info!(
+                service = %self.instance.service(), address = %self.address,
+                "the instance fails, it is left alone for a while"
+            );
+        }
+    }
+
+    /// Notes that a connection ended under a call: out of the choice until another stands.
+    pub(super) fn lost(self: &Arc<Self>, connection: &Connection) {
+        if connection.is_closed() {
+            self.take_out(&"the connection ended");
+        }
+    }
+
+    fn standing(&self) -> Option<Connection> {
+        self.state()
+            .connection
+            .as_ref()
+            .filter(|connection| !connection.is_closed())
+            .cloned()
+    }
+
+    async fn open(&self) -> Result<Connection, ConnectError> {
+        let options = ConnectOptions {
+            expect: Some(Expected {
+                service: Some(Arc::clone(self.instance.service())),
+                id: Some(self.instance.id()),
+            }),
+            timeout: CONNECT_TIMEOUT,
+            ..ConnectOptions::default()
+        };
+        let connection = Connection::open(self.address, &options).await?;
+        let mut state = self.state();
+        state.connection = Some(connection.clone());
+        state.down = false;
+        drop(state);
+        self.news.notify_waiters();
+        Ok(connection)
+    }
+
+    /// Out of the choice; one task tries to connect until it stands or the peer is forgotten.
+    fn take_out(self: &Arc<Self>, why: &dyn std::fmt::Display) {
+        let mut state = self.state();
+        state.connection = None;
+        if std::mem::replace(&mut state.down, true) {
+            return;
+        }
+        drop(state);
+        tracing::debug!(service = %self.instance.service(), address = %self.address, %why, "out of the choice");
+        tokio::spawn(reconnect(Arc::downgrade(self)));
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, PeerState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tries until a connection stands or nobody wants the peer any more.
+async fn reconnect(peer: Weak<Peer>) {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    loop {
+        sleep(backoff.next_wait()).await;
+        let Some(peer) = peer.upgrade() else { return };
+        let _one_at_a_time = peer.connecting.lock().await;
+        if peer.is_connected() || peer.open().await.is_ok() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Every instance that any service client of this process has chosen, by id.
+//!
+//! Invariants: a peer is forgotten with its instance, or when its process is another one; what is in
+//! flight on it is answered all the same, because its calls hold the peer.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::peer::Peer;
+use crate::instance::{Instance, InstanceId};
+use crate::registry::snapshot::Snapshot;
+
+/// The peers of one client.
+pub(super) struct Pool {
+    peers: Mutex<HashMap<InstanceId, Arc<Peer>>>,
+    /// Told whenever a connection stands again.
+    news: Arc<Notify>,
+}
+
+impl Pool {
+    pub(super) fn new() -> Self {
+        Self {
+            peers: Mutex::new(HashMap::new()),
+            news: Arc::new(Notify::new()),
+        }
+    }
+
+    pub(super) fn news(&self) -> &Notify {
+        &self.news
+    }
+
+    /// The peer of this instance, the one that is known if its process is still the same.
+    pub(super) fn peer(&self, instance: &Arc<Instance>) -> Option<Arc<Peer>> {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = peers
+            .get(&instance.id())
+            .filter(|known| known.is_of(instance))
+        {
+            return Some(Arc::clone(known));
+        }
+        let peer = Arc::new(Peer::new(Arc::clone(instance), Arc::clone(&self.news))?);
+        peers.insert(instance.id(), Arc::clone(&peer));
+        Some(peer)
+    }
+
+    /// Forgets the peers whose instances are gone.
+    pub(super) fn retain(&self, snapshot: &Snapshot) {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.retain(|id, _| snapshot.instance(*id).is_some());
+    }
+}

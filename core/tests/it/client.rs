@@ -1,0 +1,240 @@
+//! Clients that find, balance and survive: real services on real sockets, on the embedded registry.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use skynet::client::{CallError, CallOptions, Client, InstanceChange, Place};
+use skynet::hint::Retry;
+use skynet::instance::InstanceId;
+use skynet::registry::{Registry, RegistryConfig};
+use skynet::service::{Context, Service, ServiceError};
+use skynet::testing::TestRegistry;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Text {
+    data: String,
+}
+
+fn registry(server: &TestRegistry) -> Registry {
+    Registry::new(&RegistryConfig::at(&server.url())).unwrap()
+}
+
+/// A service whose answers tell which instance gave them, and which counts what it ran.
+async fn whoami(registry: &Registry, ran: &Arc<AtomicU32>) -> Service {
+    let id = InstanceId::new_v4();
+    let counted = Arc::clone(ran);
+    Service::builder("WhoAmI")
+        .version("1")
+        .region("east")
+        .host("host-1")
+        .id(id)
+        .drain(Duration::from_millis(200), Duration::from_secs(5))
+        .method("Who", move |_: Context, _: Text| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async move {
+                Ok::<_, ServiceError>(Text {
+                    data: id.to_string(),
+                })
+            }
+        })
+        .method("Fail", |_: Context, _: Text| async move {
+            Err::<Text, _>(ServiceError::new("it failed"))
+        })
+        .start(registry)
+        .await
+        .unwrap()
+}
+
+fn client(registry: &Registry) -> Client {
+    Client::connect_from(registry, Place::default())
+}
+
+fn nothing() -> Text {
+    Text {
+        data: String::new(),
+    }
+}
+
+fn within(deadline: Duration) -> CallOptions {
+    CallOptions {
+        deadline,
+        ..CallOptions::default()
+    }
+}
+
+#[tokio::test]
+async fn calls_wait_for_an_instance_and_reach_all_of_them() {
+    let server = TestRegistry::embedded().await.unwrap();
+    let registry = registry(&server);
+    let service = client(&registry).service("service=WhoAmI version=1".parse().unwrap());
+    let early = service.start::<_, Text>("Who", nothing());
+    let ran = Arc::new(AtomicU32::new(0));
+    let first = whoami(&registry, &ran).await;
+    assert_eq!(early.await.unwrap().data, first.id().to_string());
+    let second = whoami(&registry, &ran).await;
+    let wanted = HashSet::from([first.id().to_string(), second.id().to_string()]);
+    let mut seen = HashSet::new();
+    let all = async {
+        while seen != wanted {
+            let text: Text = service.call("Who", &nothing()).await.unwrap();
+            seen.insert(text.data);
+        }
+    };
+    tokio::time::timeout(PATIENCE, all)
+        .await
+        .expect("one of them never got a call");
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn a_service_that_stops_costs_no_call() {
+    let server = TestRegistry::embedded().await.unwrap();
+    let registry = registry(&server);
+    let ran = Arc::new(AtomicU32::new(0));
+    let stays = whoami(&registry, &ran).await;
+    let goes = whoami(&registry, &ran).await;
+    let service = client(&registry).service("service=WhoAmI".parse().unwrap());
+    let stop = async {
+        while ran.load(Ordering::Relaxed) < 100 {
+            tokio::task::yield_now().await;
+        }
+        goes.stop().await;
+    };
+    let calls = async {
+        let mut made = 0;
+        loop {
+            let _text: Text = service.call("Who", &nothing()).await.unwrap();
+            made += 1;
+            if made % 16 == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    };
+    tokio::select! {
+        () = stop => {}
+        () = calls => {}
+    }
+    let text: Text = service.call("Who", &nothing()).await.unwrap();
+    assert_eq!(text.data, stays.id().to_string());
+    stays.stop().await;
+}
+
+#[tokio::test]
+async fn errors_of_the_method_come_back_once_and_name_the_instance() {
+    let server = TestRegistry::embedded().await.unwrap();
+    let registry = registry(&server);
+    let ran = Arc::new(AtomicU32::new(0));
+    let running = whoami(&registry, &ran).await;
+    let service = client(&registry).service("service=WhoAmI".parse().unwrap());
+    let failed = service
+        .call::<_, Text>("Fail", &nothing())
+        .await
+        .unwrap_err();
+    assert_eq!(failed.retry(), Retry::Never);
+    assert!(matches!(
+        &failed,
+        CallError::Service { address, message, .. }
+            if *address == running.address() && message == "it failed"
+    ));
+    let unknown = service
+        .call::<_, Text>("Nope", &nothing())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&unknown, CallError::Failed { attempts: 1, .. }),
+        "{unknown:?}"
+    );
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn without_an_instance_a_call_ends_at_its_deadline_and_says_so() {
+    let server = TestRegistry::embedded().await.unwrap();
+    let registry = registry(&server);
+    let service = client(&registry).service("service=Nobody".parse().unwrap());
+    let options = within(Duration::from_millis(50));
+    let failed = service
+        .call_with::<_, Text>("Who", &nothing(), options)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&failed, CallError::NoInstance { known: 0, .. }),
+        "{failed:?}"
+    );
+    assert_eq!(failed.retry(), Retry::Safe);
+    let measured = client(&registry).service("avg>5ms".parse().unwrap());
+    let failed = measured
+        .call::<_, Text>("Who", &nothing())
+        .await
+        .unwrap_err();
+    assert!(matches!(failed, CallError::Measurements { .. }));
+}
+
+#[tokio::test]
+async fn calls_go_on_while_the_registry_is_away() {
+    let mut server = TestRegistry::embedded().await.unwrap();
+    let registry = registry(&server);
+    let ran = Arc::new(AtomicU32::new(0));
+    let running = whoami(&registry, &ran).await;
+    let client = client(&registry);
+    let service = client.service("service=WhoAmI".parse().unwrap());
+    let _text: Text = service.call("Who", &nothing()).await.unwrap();
+    server.kill().await;
+    let mut link = client.view().link();
+    let lost = link.wait_for(|link| !link.is_live());
+    tokio::time::timeout(PATIENCE, lost)
+        .await
+        .expect("never lost")
+        .unwrap();
+    for _ in 0..20 {
+        let _text: Text = service.call("Who", &nothing()).await.unwrap();
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_unregistered_instance_gets_no_call_until_it_is_registered_again() {
+    let server = TestRegistry::embedded().await.unwrap();
+    let registry = registry(&server);
+    let ran = Arc::new(AtomicU32::new(0));
+    let running = whoami(&registry, &ran).await;
+    let client = client(&registry);
+    let service = client.service("service=WhoAmI".parse().unwrap());
+    let mut news = client.listen("service=WhoAmI registered".parse().unwrap());
+    let added = tokio::time::timeout(PATIENCE, news.next())
+        .await
+        .expect("no news");
+    let Some(InstanceChange::Added(instance)) = added else {
+        panic!("{added:?}")
+    };
+    registry
+        .set_registered(&instance.identity, false)
+        .await
+        .unwrap();
+    loop {
+        let change = tokio::time::timeout(PATIENCE, news.next())
+            .await
+            .expect("no news");
+        if matches!(change, Some(InstanceChange::Removed(_))) {
+            break;
+        }
+    }
+    let options = within(Duration::from_millis(50));
+    let failed = service
+        .call_with::<_, Text>("Who", &nothing(), options)
+        .await
+        .unwrap_err();
+    assert!(matches!(failed, CallError::NoInstance { .. }), "{failed:?}");
+    registry
+        .set_registered(&instance.identity, true)
+        .await
+        .unwrap();
+    let _text: Text = service.call("Who", &nothing()).await.unwrap();
+    running.stop().await;
+}
