@@ -130,3 +130,27 @@ pub struct Done {
     /// Whether it was done.
     pub ok: bool,
 }
+
+/// `LogLevel`, `SubServiceLogLevel`: what is to be logged from now on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogLevelRequest {
+    /// The child's id; empty for the daemon itself.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub uuid: String,
+    /// The level: `trace`, `debug`, `info`, `warn`, `error` or `off`.
+    pub level: String,
+}
+
+/// The answer to `LogLevel`, `SubServiceLogLevel`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogLevelReply {
+    /// Whether it was done.
+    pub ok: bool,
+    /// The child's id; empty for the daemon itself.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub uuid: String,
+    /// The level that was asked for.
+    pub level: String,
+}

@@ -75,7 +75,7 @@ pub enum LaunchError {
     #[error(transparent)]
     User(#[from] UserError),
     /// The system refused.
-    #[error("cannot run `{}`: {source}", program.display())]
+    #[error("cannot run `{}`", program.display())]
     Refused {
         /// The program.
         program: PathBuf,

@@ -13,7 +13,7 @@ use crate::supervise::ExitPolicy;
 pub const UNKNOWN_VERSION: &str = "unknown";
 
 /// What a child is to be.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ChildSpec {
     /// The program: a path, or a name that is looked up on the daemon's PATH.
     pub path: String,
@@ -60,6 +60,23 @@ impl ChildSpec {
     /// The version that views show before the child has registered.
     pub fn shown_version(&self) -> &str {
         self.version.as_deref().unwrap_or(UNKNOWN_VERSION)
+    }
+
+    /// Makes a path that depends on the daemon's working folder absolute, so that the child stays
+    /// the same wherever the next daemon is started.
+    pub fn settle(&mut self) {
+        if self.path.contains('/')
+            && Path::new(&self.path).exists()
+            && let Ok(path) = std::path::absolute(&self.path)
+            && let Some(path) = path.to_str()
+        {
+            path.clone_into(&mut self.path);
+        }
+        if let Some(folder) = &mut self.cwd
+            && let Ok(path) = std::path::absolute(&folder)
+        {
+            *folder = path;
+        }
     }
 
     /// The arguments in one line, quoted as for a shell.

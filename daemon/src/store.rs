@@ -83,10 +83,17 @@ pub struct Noted {
 
 impl Default for Noted {
     fn default() -> Self {
+        Self::new(InstanceId::new_v4(), BTreeMap::new())
+    }
+}
+
+impl Noted {
+    /// The notes of the daemon with the id `daemon`.
+    pub fn new(daemon: InstanceId, children: BTreeMap<InstanceId, Arc<ChildRecord>>) -> Self {
         Self {
             format: FORMAT,
-            daemon: InstanceId::new_v4(),
-            children: BTreeMap::new(),
+            daemon,
+            children,
         }
     }
 }

@@ -157,11 +157,7 @@ fn what_cannot_start_says_whether_it_ever_will() {
     launched.program = "/no/such/program".into();
     let error = launch(&launched).unwrap_err();
     assert!(error.is_permanent());
-    assert!(
-        error
-            .to_string()
-            .starts_with("cannot run `/no/such/program`")
-    );
+    assert_eq!(error.to_string(), "cannot run `/no/such/program`");
 
     let mut launched = bench.shell("true");
     launched.cwd = Some("/no/such/folder".into());
