@@ -96,7 +96,14 @@ impl Embedded {
         let started = tokio::task::spawn_blocking(move || Running::start(&config)).await;
         let running = match started {
             Ok(running) => running?,
-            Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+            Err(failed) => match failed.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The caller's runtime is shutting down.
+                Err(cancelled) => {
+                    let source = std::io::Error::other(cancelled);
+                    return Err(EmbeddedError::Threads { source });
+                }
+            },
         };
         Ok(Self {
             address: running.address(),

@@ -1,6 +1,6 @@
 //! What is particular to the embedded registry: its start, its end, its folder, its history.
 
-use std::{fs, net::TcpStream, path::Path, time::Duration};
+use std::{fs, io::Write, net::TcpStream, path::Path, time::Duration};
 
 use etcd_client::{Client, Error, GetOptions, PutOptions, WatchOptions};
 use skynet::{
@@ -235,4 +235,66 @@ async fn old_revisions_are_forgotten_by_themselves() {
     watch.message().await.unwrap();
     let lost = watch.message().await.unwrap().unwrap();
     assert!(lost.canceled() && lost.compact_revision() > 100, "{lost:?}");
+}
+
+#[tokio::test]
+async fn a_watcher_that_sleeps_too_long_is_told_what_it_missed() {
+    let config = EmbeddedConfig {
+        history: 10,
+        ..EmbeddedConfig::default()
+    };
+    let registry = Embedded::start(config).await.unwrap();
+    let mut client = client(&registry).await;
+    let mut watch = client.watch("key", None).await.unwrap();
+    assert!(watch.message().await.unwrap().unwrap().created());
+    // Far more than the connection's window holds, and nobody reads.
+    for _ in 0..60 {
+        client.put("key", vec![b'x'; 200_000], None).await.unwrap();
+    }
+    let mut seen = 1;
+    let lost = loop {
+        let response = timeout(PATIENCE, watch.message()).await.unwrap();
+        let response = response.unwrap().unwrap();
+        if response.canceled() {
+            break response;
+        }
+        for event in response.events() {
+            seen += 1;
+            assert_eq!(
+                event.kv().unwrap().mod_revision(),
+                seen,
+                "no gap before the end"
+            );
+        }
+    };
+    assert!(lost.compact_revision() > seen, "{seen}, then {lost:?}");
+    let from = WatchOptions::new().with_start_revision(lost.compact_revision());
+    let mut watch = client.watch("key", Some(from)).await.unwrap();
+    assert!(watch.message().await.unwrap().unwrap().created());
+    let resumed = watch.message().await.unwrap().unwrap();
+    assert_eq!(
+        resumed.events()[0].kv().unwrap().mod_revision(),
+        lost.compact_revision()
+    );
+}
+
+#[tokio::test]
+async fn strangers_cost_a_connection_each_and_nothing_else() {
+    let registry = Embedded::start(EmbeddedConfig::default()).await.unwrap();
+    let mut strangers = Vec::new();
+    for idx in 0..300_usize {
+        let mut stranger = TcpStream::connect(registry.address()).unwrap();
+        let said: Vec<u8> = match idx % 4 {
+            0 => Vec::new(),
+            1 => (0..idx * 7).map(|_| fastrand::u8(..)).collect(),
+            2 => b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\x01\x04".to_vec(),
+            _ => b"GET /health HTTP/1.1\r\n\r\n".to_vec(),
+        };
+        // It may be cut off before it has said all.
+        let _ = stranger.write_all(&said);
+        strangers.push(stranger);
+    }
+    let mut client = client(&registry).await;
+    client.put("key", "v", None).await.unwrap();
+    assert_eq!(client.get("key", None).await.unwrap().count(), 1);
 }

@@ -204,7 +204,7 @@ async fn a_registry_that_stood_still_takes_no_lease_of_the_living() {
     let options = Some(PutOptions::new().with_lease(lease));
     client.put("key", "v", options).await.unwrap();
     serving.signal(Signal::STOP);
-    sleep(Duration::from_secs(4)).await;
+    sleep(Duration::from_secs(3)).await;
     serving.signal(Signal::CONT);
     // Longer than the TTL: whatever wants to expire does so within it.
     let deadline = Instant::now() + Duration::from_millis(2500);

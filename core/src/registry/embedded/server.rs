@@ -241,44 +241,45 @@ fn incoming(listener: TcpListener) -> impl Stream<Item = Result<LenientStream, I
 async fn keep_time(node: Node, mut expiries: watch::Receiver<Option<Instant>>) {
     loop {
         let next = *expiries.borrow_and_update();
-        let Some(next) = next else {
-            // Nothing can expire until somebody is granted a lease.
-            tokio::select! {
-                changed = expiries.changed() => if changed.is_err() { return },
-                () = node.stop.cancelled() => return,
-            }
-            continue;
-        };
-        let wake_at = next.min(Instant::now() + TICK);
+        // Without leases nothing can expire, and no pause matters.
+        let wake_at = next.map(|next| next.min(Instant::now() + TICK));
         tokio::select! {
-            () = tokio::time::sleep_until(wake_at) => {}
-            changed = expiries.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                continue;
-            }
+            () = sleep_until(wake_at) => {}
+            changed = expiries.changed() => if changed.is_err() { return },
             () = node.stop.cancelled() => return,
         }
-        let late = Instant::now().saturating_duration_since(wake_at);
-        let expired = node
-            .call(move |engine| {
-                if late >= PAUSE {
-                    engine.renew_all();
-                    return Ok(0);
-                }
-                Ok(engine.expire())
+        let now = Instant::now();
+        let late = wake_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let done = if late >= PAUSE {
+            tracing::warn!(
+                ?late,
+                "the registry stood still: all leases get their whole time"
+            );
+            node.call(|engine| {
+                engine.renew_all();
+                Ok(0)
             })
-            .await;
-        match expired {
-            Ok(n_expired) if n_expired > 0 => tracing::debug!(n_expired, "leases expired"),
-            Ok(_) if late >= PAUSE => tracing::warn!(?late, "stood still, all leases renewed"),
-            Ok(_) => {}
+            .await
+        } else if next.is_some_and(|next| next <= now) {
+            node.call(|engine| Ok(engine.expire())).await
+        } else {
+            Ok(0)
+        };
+        match done {
+            Ok(0) => {}
+            Ok(n_expired) => tracing::debug!(n_expired, "leases expired"),
             // The disk failed or the queue is full; what is due stays due.
             Err(status) => {
                 tracing::warn!(%status, "leases could not be expired");
                 tokio::time::sleep(TICK).await;
             }
         }
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
