@@ -5,6 +5,8 @@
 pub mod backoff;
 pub mod client;
 pub mod daemon_api;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod hint;
 pub mod instance;
 pub mod process;

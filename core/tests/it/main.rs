@@ -6,6 +6,7 @@
 )]
 
 mod client;
+mod demo_services;
 mod registry_client;
 mod registry_conformance;
 mod registry_embedded;
