@@ -198,21 +198,16 @@ impl Builder {
 
     /// Takes over what environment and flags say.
     #[must_use]
-    pub fn configure(mut self, config: &ServiceConfig) -> Self {
-        let take = |to: &mut Arc<str>, from: &Option<Arc<str>>| {
-            if let Some(from) = from {
-                *to = Arc::clone(from);
-            }
-        };
-        take(&mut self.version, &config.version);
-        take(&mut self.region, &config.region);
-        self.host = config.host.clone().or(self.host);
+    pub fn configure(mut self, config: ServiceConfig) -> Self {
+        self.version = config.version.unwrap_or(self.version);
+        self.region = config.region.unwrap_or(self.region);
+        self.host = config.host.or(self.host);
         self.bind = config.bind.unwrap_or(self.bind);
-        self.ports = config.ports.clone().unwrap_or(self.ports);
-        self.admin_listen = config.admin.clone().or(self.admin_listen);
+        self.ports = config.ports.unwrap_or(self.ports);
+        self.admin_listen = config.admin.or(self.admin_listen);
         self.id = config.id.or(self.id);
         self.registered = config.registered.unwrap_or(self.registered);
-        self.deployment = config.deployment.clone().or(self.deployment);
+        self.deployment = config.deployment.or(self.deployment);
         self.allow_insecure = config.allow_insecure.unwrap_or(self.allow_insecure);
         self
     }

@@ -106,7 +106,7 @@ impl ServiceConfig {
         variable: impl Fn(&str) -> Option<String>,
         arguments: impl IntoIterator<Item = OsString>,
     ) -> Result<Self, ConfigError> {
-        let mut config = Self::from_env(variable)?;
+        let mut config = Self::read_env(variable)?;
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             let Some((flag, value)) = argument.to_str().and_then(our_flag) else {
@@ -127,7 +127,15 @@ impl ServiceConfig {
         Ok(config)
     }
 
-    fn from_env(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    /// Reads the process's environment only.
+    ///
+    /// # Errors
+    /// When a value does not read.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::read(|name| std::env::var(name).ok(), [])
+    }
+
+    fn read_env(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         let port = |name| read_optional(name, variable(name), "a port");
         let (min, max) = (port("SKYNET_MIN_PORT")?, port("SKYNET_MAX_PORT")?);

@@ -86,7 +86,7 @@ impl Core {
     pub(super) fn wish(&self, registered: bool) {
         let registration = self.lock_registration();
         if let Some(registration) = &*registration {
-            registration.update(|value| value.registered = registered);
+            registration.set_registered(registered);
         }
         drop(registration);
         self.follow(registered);

@@ -17,4 +17,5 @@ mod rpc_conversations;
 mod rpc_hostile;
 mod rpc_support;
 mod rpc_vectors;
+mod service_lifecycle;
 mod tidy;

@@ -94,6 +94,15 @@ impl Worker {
         self.decided |= wanted.decisions != self.wanted.decisions;
         self.own.set_wanted(&self.wanted, &wanted);
         self.wanted = wanted;
+        self.tell_wish();
+    }
+
+    /// Tells the wish as it now is, also when it was decided here: the next one from outside is
+    /// news only against that.
+    fn tell_wish(&self) {
+        let registered = self.own.registered();
+        self.wish
+            .send_if_modified(|wish| std::mem::replace(wish, registered) != registered);
     }
 
     /// Writes the entry and its claim if they are free, ours already, or left by the dead.
@@ -228,9 +237,7 @@ impl Worker {
                 key: self.key(),
                 source,
             })?;
-        let registered = self.own.registered();
-        self.wish
-            .send_if_modified(|wish| std::mem::replace(wish, registered) != registered);
+        self.tell_wish();
         Ok(same)
     }
 
