@@ -1,5 +1,6 @@
 //! Saying what a service is, before it runs.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
@@ -198,7 +199,8 @@ impl Builder {
 
     /// Takes over what environment and flags say.
     #[must_use]
-    pub fn configure(mut self, config: ServiceConfig) -> Self {
+    pub fn configure(mut self, config: impl Borrow<ServiceConfig>) -> Self {
+        let config = config.borrow().clone();
         self.version = config.version.unwrap_or(self.version);
         self.region = config.region.unwrap_or(self.region);
         self.host = config.host.or(self.host);
