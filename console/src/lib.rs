@@ -1,1 +1,7 @@
-//! Console.
+//! What `sky` is made of: the full-screen console, the shell and the commands.
+
+pub mod cli;
+pub mod mode;
+pub mod oneshot;
+pub mod output;
+pub mod report;

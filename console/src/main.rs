@@ -1,3 +1,7 @@
-//! sky.
+//! `sky`: shows and steers a cluster.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    skynet_console::mode::run(std::env::args_os())
+}

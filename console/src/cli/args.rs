@@ -1,0 +1,163 @@
+//! The arguments of each command.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::selectors::Selectors;
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Aligned columns for people
+    #[default]
+    Table,
+    /// One JSON object with all items
+    Json,
+    /// One JSON object per line
+    Jsonl,
+    /// One name per line, as `instance/UUID`, which `--instance -` reads
+    Name,
+}
+
+impl Format {
+    /// Whether it is JSON, so that errors are JSON too.
+    pub fn is_json(self) -> bool {
+        matches!(self, Self::Json | Self::Jsonl)
+    }
+}
+
+/// The arguments of listings.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ListArgs {
+    /// What is listed.
+    #[command(flatten)]
+    pub selectors: Selectors,
+    /// How the result is written
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
+    /// Sort by a field of the query language, as `avg` or `avg:desc`
+    #[arg(long, value_name = "FIELD[:desc]")]
+    pub sort: Option<String>,
+    /// Write so many items at most
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Write no line with the columns' names
+    #[arg(long)]
+    pub no_headers: bool,
+    /// Do not ask hosts for statistics; they are null then
+    #[arg(long)]
+    pub no_stats: bool,
+    /// Exit with 3 when nothing matches
+    #[arg(long)]
+    pub fail_empty: bool,
+}
+
+/// How a change is guarded.
+#[derive(Debug, Clone, Default, Args)]
+pub struct GuardArgs {
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do it without asking
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Do it only when exactly so many are hit; otherwise exit with 8
+    #[arg(long, value_name = "N")]
+    pub expect: Option<usize>,
+    /// Allow a change without selectors, which hits all
+    #[arg(long)]
+    pub all: bool,
+    /// How the result is written
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
+}
+
+/// The arguments of changes.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ChangeArgs {
+    /// What is changed.
+    #[command(flatten)]
+    pub selectors: Selectors,
+    /// How it is guarded.
+    #[command(flatten)]
+    pub guard: GuardArgs,
+    /// Change Skynet's own instances, the daemons, too
+    #[arg(long)]
+    pub include_system: bool,
+    /// Allow bare words in `--where`, which match by similarity
+    #[arg(long)]
+    pub allow_fuzzy: bool,
+}
+
+/// The arguments of `deploy`.
+#[derive(Debug, Clone, Args)]
+pub struct DeployArgs {
+    /// The program: a path on the hosts, or a name that is looked up on the PATH of their daemons
+    pub path: String,
+    /// How many are started on each host
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub per_host: u32,
+    /// The hosts: those that match, or that run something that matches.
+    #[command(flatten)]
+    pub selectors: Selectors,
+    /// How it is guarded.
+    #[command(flatten)]
+    pub guard: GuardArgs,
+    /// Allow bare words in `--where`, which match by similarity
+    #[arg(long)]
+    pub allow_fuzzy: bool,
+    /// The program's arguments, behind `--`
+    #[arg(last = true, value_name = "ARGS")]
+    pub args: Vec<String>,
+}
+
+/// The arguments of `call`.
+#[derive(Debug, Clone, Args)]
+pub struct CallArgs {
+    /// Call the instance at this address, without a registry
+    #[arg(long, value_name = "IP:PORT")]
+    pub address: Option<SocketAddr>,
+    /// How long the call may take, as `500ms` or `10s`
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub deadline: Duration,
+    /// The service, or `NAME:VERSION`
+    pub service: String,
+    /// The method
+    pub method: String,
+    /// The parameter, a JSON object; `-` reads it from standard input
+    #[arg(value_name = "JSON", default_value = "{}", allow_hyphen_values = true)]
+    pub input: String,
+}
+
+/// The arguments of `registry`.
+#[derive(Debug, Clone, Args)]
+pub struct RegistryArgs {
+    /// The address to serve etcd's v3 API on; port 0 takes a free one
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:2379")]
+    pub listen: SocketAddr,
+    /// The folder that keeps the data; without it they are lost when the registry ends
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Listen on an address that other machines reach, without authentication
+    #[arg(long)]
+    pub allow_insecure: bool,
+}
+
+/// The arguments of `cli`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ShellArgs {
+    /// The filter that the shell begins with.
+    #[command(flatten)]
+    pub selectors: Selectors,
+}
+
+/// The arguments of `help`.
+#[derive(Debug, Clone, Args)]
+pub struct HelpArgs {
+    /// A command, or `exit-codes`
+    pub topic: Option<String>,
+}

@@ -1,0 +1,152 @@
+//! From arguments to what runs: a command, the shell, or the console.
+//!
+//! Invariants: every way out is an exit code that is returned, so that guards run; one-shot commands
+//! run on a single thread, because starting is most of their time.
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use skynet::registry::Registry;
+use skynet::session::Session;
+
+use crate::cli::args::Format;
+use crate::cli::{Cli, Command, GlobalArgs, spelling};
+use crate::oneshot::{call, change, daemon, deploy, help, listing, registry};
+use crate::output::Output;
+use crate::report::{self, Exit, Failure};
+
+/// Runs what the arguments say, the first of which is the program's name.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(spelling::modern(args)) {
+        Ok(cli) => cli,
+        Err(error) => return asked_or_wrong(&error).into(),
+    };
+    let json = cli
+        .command
+        .as_ref()
+        .and_then(format_of)
+        .is_some_and(Format::is_json);
+    match dispatch(cli) {
+        Ok(()) => Exit::Done.into(),
+        Err(failure) => {
+            report::failure(&failure, json);
+            failure.exit().into()
+        }
+    }
+}
+
+/// clap's errors are also how it hands over help and the version.
+fn asked_or_wrong(error: &clap::Error) -> Exit {
+    if error.use_stderr() {
+        return report::usage(error);
+    }
+    let output = Output::stdout();
+    let text = error.render();
+    let text = if output.color {
+        text.ansi().to_string()
+    } else {
+        text.to_string()
+    };
+    match output.write(&text) {
+        Ok(()) => Exit::Done,
+        Err(failure) => failure.exit(),
+    }
+}
+
+/// The form of the data, if the command has one: errors follow it.
+fn format_of(command: &Command) -> Option<Format> {
+    if let Some((_, args)) = command.listing() {
+        return Some(args.output);
+    }
+    if let Some((_, args)) = command.change() {
+        return Some(args.guard.output);
+    }
+    match command {
+        Command::Deploy(args) => Some(args.guard.output),
+        _ => None,
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<(), Failure> {
+    let output = Output::stdout();
+    let global = cli.global;
+    let Some(command) = cli.command else {
+        return no_command();
+    };
+    if let Command::Daemon(host) = command {
+        // The daemon has a log of its own, whose level can be changed.
+        return busy(daemon::run(&global, host));
+    }
+    log_to_stderr("warn");
+    if let Some((listing, args)) = command.listing() {
+        let request = listing::Request::read(listing, args)?;
+        let session = session(&global)?;
+        return quick(listing::run(&session, &request, args.fail_empty, output));
+    }
+    if let Some((verb, args)) = command.change() {
+        let session = session(&global)?;
+        return quick(change::run(&session, verb, args, output));
+    }
+    match command {
+        Command::Deploy(args) => {
+            let session = session(&global)?;
+            quick(deploy::run(&session, &args, output))
+        }
+        Command::Call(args) => quick(call::run(|| registry_of(&global), &args, output)),
+        Command::Registry(args) => busy(registry::run(&args)),
+        Command::Help(args) => help::run(args.topic.as_deref(), output),
+        _ => Ok(()),
+    }
+}
+
+/// Without a command and without a terminal there is nothing to do but to say what could be done.
+fn no_command() -> Result<(), Failure> {
+    report::text(&Cli::command().render_help().to_string());
+    Err(Failure::silent(Exit::Usage))
+}
+
+fn registry_of(global: &GlobalArgs) -> Result<Registry, Failure> {
+    Ok(Registry::new(&global.registry_config())?)
+}
+
+fn session(global: &GlobalArgs) -> Result<Session, Failure> {
+    Ok(Session::new(registry_of(global)?))
+}
+
+/// Runs a command that ends soon on this thread.
+fn quick(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => Err(Failure::new(Exit::Failed, error)),
+    }
+}
+
+/// Runs what lives long and has much to do.
+fn busy(program: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(program),
+        Err(error) => Err(Failure::new(Exit::Failed, error)),
+    }
+}
+
+/// Sends the log to standard error: `SKY_LOG` says what of it, `usual` if it is not set.
+fn log_to_stderr(usual: &str) {
+    use tracing_subscriber::EnvFilter;
+
+    let filter = EnvFilter::try_from_env("SKY_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time();
+    // A log that somebody else has set up already is as good.
+    drop(log.try_init());
+}
