@@ -27,7 +27,8 @@ use crate::store::{self, Noted, StoreError};
 use crate::supervise::Policy;
 use crate::supervisor::{ChildContext, CloseMode, Start, Supervisor, SupervisorHandle};
 
-/// How long calls of the daemon's own methods may take once it ends.
+/// How long calls of the daemon's own methods, and its last one to the registry, may take once it
+/// ends.
 const LAST_CALLS: Duration = Duration::from_secs(1);
 
 /// How many requests to end may wait: a second one says that it is urgent.
@@ -155,11 +156,9 @@ pub async fn run_until(
     let lived = live(&supervisor, &mut ends, &mut life).await;
     sampling.abort();
     tokio::join!(service.stop(), host.leave());
-    if let Err(error) = registry.release().await {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "the registry did not take the lease back, it ends by itself"
-        );
+    let released = tokio::time::timeout(LAST_CALLS, registry.release()).await;
+    if !matches!(released, Ok(Ok(()))) {
+        tracing::warn!("the registry did not take the lease back, it ends by itself");
     }
     if let Some(embedded) = embedded {
         embedded.stop().await;
