@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
 
 use crate::daemon_api::{ChildDone, ChildRequest, ChildUuid, DeployRequest, Empty, StatsRequest};
@@ -180,15 +180,20 @@ impl Session {
         for instance in instances {
             by_host.entry(instance.host()).or_default().push(instance);
         }
-        let asked = by_host.into_iter().map(|(name, instances)| {
-            let host = snapshot.host(name).cloned();
-            async move {
-                match host {
-                    Some(host) => self.measure_host(&host, &instances, within).await,
-                    None => self.measure_alone(&instances, within).await,
+        // Collected and boxed: a closure over references would keep the future from being `Send`.
+        let asked: Vec<_> = by_host
+            .into_iter()
+            .map(|(name, instances)| {
+                let host = snapshot.host(name).cloned();
+                async move {
+                    match host {
+                        Some(host) => self.measure_host(&host, &instances, within).await,
+                        None => self.measure_alone(&instances, within).await,
+                    }
                 }
-            }
-        });
+                .boxed()
+            })
+            .collect();
         let mut answers = stream::iter(asked).buffer_unordered(HOSTS_AT_ONCE);
         let mut measured = Measured::default();
         let collect = async {
@@ -244,14 +249,18 @@ impl Session {
     }
 
     async fn measure_alone(&self, instances: &[&Arc<Instance>], within: Duration) -> Measured {
-        let asked = instances.iter().filter_map(|instance| {
-            let address = instance.admin_address?;
-            let id = instance.id();
-            Some(async move {
-                let answer = ask_admin(address, "Admin.Stats", &Empty {}, within).await;
-                answer.ok().map(|stats: InstanceStats| (id, stats))
+        let asked: Vec<_> = instances
+            .iter()
+            .filter_map(|instance| {
+                let address = instance.admin_address?;
+                let id = instance.id();
+                let answer = async move {
+                    let answer = ask_admin(address, "Admin.Stats", &Empty {}, within).await;
+                    answer.ok().map(|stats: InstanceStats| (id, stats))
+                };
+                Some(answer.boxed())
             })
-        });
+            .collect();
         let answers: Vec<_> = stream::iter(asked)
             .buffer_unordered(AT_ONCE)
             .collect()
@@ -273,19 +282,27 @@ impl Session {
     /// Dropping the future leaves what was begun to the daemons.
     pub async fn execute(&self, plan: &ChangePlan) -> Result<Vec<TargetResult>, registry::Error> {
         let snapshot = self.registry.snapshot().await?;
-        let changes = plan.targets.iter().map(|target| async {
-            let outcome = match changed_since(target, &snapshot) {
-                Some(why) => Outcome::Skipped(why),
-                None => match self.change(plan.verb, target, &snapshot).await {
-                    Ok(()) => Outcome::Done,
-                    Err(why) => Outcome::Failed(why),
-                },
-            };
-            TargetResult {
-                target: target.clone(),
-                outcome,
-            }
-        });
+        let changes: Vec<_> = plan
+            .targets
+            .iter()
+            .map(|target| {
+                let snapshot = &snapshot;
+                async move {
+                    let outcome = match changed_since(target, snapshot) {
+                        Some(why) => Outcome::Skipped(why),
+                        None => match self.change(plan.verb, target, snapshot).await {
+                            Ok(()) => Outcome::Done,
+                            Err(why) => Outcome::Failed(why),
+                        },
+                    };
+                    TargetResult {
+                        target: target.clone(),
+                        outcome,
+                    }
+                }
+                .boxed()
+            })
+            .collect();
         Ok(stream::iter(changes).buffered(AT_ONCE).collect().await)
     }
 
@@ -361,23 +378,26 @@ impl Session {
             servicepath: plan.path.clone(),
             args: plan.args.clone(),
         };
-        let started = starts.map(|host| {
-            let request = &request;
-            async move {
-                let asked = self
-                    .daemons
-                    .ask(host.address, "Deploy", request, CHANGE_TIMEOUT)
-                    .await;
-                let outcome = match asked {
-                    Ok(ChildUuid { uuid }) => Ok(uuid),
-                    Err(error) => Err(chain(&error)),
-                };
-                DeployResult {
-                    host: Arc::clone(host),
-                    outcome,
+        let started: Vec<_> = starts
+            .map(|host| {
+                let request = &request;
+                async move {
+                    let asked = self
+                        .daemons
+                        .ask(host.address, "Deploy", request, CHANGE_TIMEOUT)
+                        .await;
+                    let outcome = match asked {
+                        Ok(ChildUuid { uuid }) => Ok(uuid),
+                        Err(error) => Err(chain(&error)),
+                    };
+                    DeployResult {
+                        host: Arc::clone(host),
+                        outcome,
+                    }
                 }
-            }
-        });
+                .boxed()
+            })
+            .collect();
         stream::iter(started).buffered(AT_ONCE).collect().await
     }
 
