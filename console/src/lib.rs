@@ -5,3 +5,4 @@ pub mod mode;
 pub mod oneshot;
 pub mod output;
 pub mod report;
+pub mod theme;
