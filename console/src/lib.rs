@@ -6,3 +6,5 @@ pub mod oneshot;
 pub mod output;
 pub mod report;
 pub mod theme;
+pub mod traffic;
+pub mod tui;
