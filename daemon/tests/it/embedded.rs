@@ -6,10 +6,7 @@ use crate::host::{Host, is_alive, processes};
 
 #[tokio::test]
 async fn the_registry_inside_the_daemon_survives_its_kill_and_the_children_are_adopted() {
-    // A port that was free a moment ago; the daemon must find the same one twice.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let address = skynet::testing::free_address().unwrap();
     let mut host = Host::at(&format!("http://{address}"));
     let file = host.file(&crate::child::described(2));
     let command = |host: &Host| {

@@ -12,3 +12,4 @@ mod embedded;
 mod ending;
 mod host;
 mod methods;
+mod registries;
