@@ -25,6 +25,8 @@ use crate::backoff::Backoff;
 const ASK_EVERY: Duration = Duration::from_secs(5);
 /// A stream that is silent for so long is given up.
 const SILENCE: Duration = Duration::from_secs(12);
+/// A sign of life so long after the one before is told to those who watch the link.
+const TELL_EVERY: Duration = Duration::from_secs(4);
 /// How often everything is listed again as a backstop.
 const RESYNC: Duration = Duration::from_mins(5);
 /// How long opening a watch may take.
@@ -171,9 +173,10 @@ impl Follower {
     fn heard(&self) {
         let heard = Instant::now();
         self.link.send_if_modified(|link| {
-            let was_live = link.is_live();
+            // Readers tell an old link from a quiet one by this, so they must hear now and then.
+            let news = !link.is_live() || link.age(heard) >= TELL_EVERY;
             *link = Link::Live { heard };
-            !was_live
+            news
         });
     }
 
