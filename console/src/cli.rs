@@ -131,6 +131,11 @@ pub enum Command {
     /// SIGTERM leaves them running for the next daemon, SIGINT stops them first. `--registry
     /// embedded` runs a registry inside the daemon, for one machine.
     Daemon(HostArgs),
+    /// Start a whole cluster on this machine and show it
+    Demo(crate::demo::DemoArgs),
+    /// Run an example service; for the demo
+    #[command(hide = true)]
+    Example(crate::demo::example::ExampleArgs),
     /// Tell about a command, or about `exit-codes`
     #[command(alias = "h")]
     Help(HelpArgs),

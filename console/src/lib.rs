@@ -1,6 +1,7 @@
 //! What `sky` is made of: the full-screen console, the shell and the commands.
 
 pub mod cli;
+pub mod demo;
 pub mod mode;
 pub mod oneshot;
 pub mod output;

@@ -13,6 +13,7 @@ use skynet::session::Session;
 
 use crate::cli::args::Format;
 use crate::cli::{Cli, Command, GlobalArgs, spelling};
+use crate::demo;
 use crate::oneshot::{call, change, daemon, deploy, help, listing, registry};
 use crate::output::Output;
 use crate::report::{self, Exit, Failure};
@@ -79,7 +80,18 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         // The daemon has a log of its own, whose level can be changed.
         return busy(daemon::run(&global, host));
     }
+    if let Command::Demo(args) = command {
+        // A log on the terminal would be drawn over the console.
+        if args.headless {
+            log_to_stderr("warn");
+        }
+        let given = Some(global.registry).filter(|given| !given.is_empty());
+        return busy(async { Ok(demo::run(args, given).await?) });
+    }
     log_to_stderr("warn");
+    if let Command::Example(args) = command {
+        return busy(async { Ok(demo::example::run(args).await?) });
+    }
     if let Some((listing, args)) = command.listing() {
         let request = listing::Request::read(listing, args)?;
         let session = session(&global)?;

@@ -1,0 +1,8 @@
+//! Integration tests of `sky`: the built program, on real processes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failed set-up fails the test"
+)]
+
+mod demo;
