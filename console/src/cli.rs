@@ -13,7 +13,9 @@ pub mod args;
 pub mod selectors;
 pub mod spelling;
 
-use args::{CallArgs, ChangeArgs, DeployArgs, HelpArgs, ListArgs, RegistryArgs, ShellArgs};
+use args::{
+    CallArgs, ChangeArgs, DeployArgs, HelpArgs, ListArgs, RegistryArgs, ShellArgs, TopArgs,
+};
 
 /// Quiet colors: headers and what is typed literally stand out, nothing else.
 const STYLES: Styles = Styles::styled()
@@ -96,6 +98,8 @@ impl GlobalArgs {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Open the full-screen console
+    Top(TopArgs),
     /// Open the interactive shell; without a terminal, run the lines of standard input
     Cli(ShellArgs),
     /// List regions

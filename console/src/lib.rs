@@ -6,6 +6,7 @@ pub mod mode;
 pub mod oneshot;
 pub mod output;
 pub mod report;
+pub mod shell;
 pub mod theme;
 pub mod traffic;
 pub mod tui;

@@ -155,6 +155,31 @@ pub struct ShellArgs {
     pub selectors: Selectors,
 }
 
+/// The arguments of `top`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct TopArgs {
+    /// The filter that the console begins with.
+    #[command(flatten)]
+    pub selectors: Selectors,
+    /// Print one frame of this size as text, and end
+    #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = parse_size)]
+    pub snapshot: Option<(u16, u16)>,
+}
+
+/// The most columns and rows of a frame.
+const MOST_CELLS: u16 = 1000;
+
+fn parse_size(text: &str) -> Result<(u16, u16), String> {
+    let side = |text: &str| {
+        text.parse::<u16>()
+            .ok()
+            .filter(|side| (1..=MOST_CELLS).contains(side))
+    };
+    text.split_once('x')
+        .and_then(|(width, height)| side(width).zip(side(height)))
+        .ok_or_else(|| format!("`{text}` is no size such as 120x36"))
+}
+
 /// The arguments of `help`.
 #[derive(Debug, Clone, Args)]
 pub struct HelpArgs {

@@ -25,8 +25,9 @@ const SELECTORS: [&str; 14] = [
 ];
 
 /// Commands that take selectors.
-const SELECTING: [&str; 13] = [
+const SELECTING: [&str; 14] = [
     "cli",
+    "top",
     "regions",
     "hosts",
     "services",

@@ -6,6 +6,7 @@
 use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bson::{Bson, Document};
 use skynet::client::{CallOptions, Client};
@@ -40,9 +41,21 @@ pub async fn run(
         args.input.clone()
     };
     let input = document(&text)?;
-    let result = match args.address {
-        Some(address) => by_address(address, args, &input).await?,
-        None => by_registry(&registry()?, args, &input).await?,
+    let result = if let Some(address) = args.address {
+        by_address(address, args, &input).await?
+    } else {
+        let CallArgs {
+            service,
+            method,
+            deadline,
+            ..
+        } = args;
+        let target = Target {
+            service,
+            method,
+            deadline: *deadline,
+        };
+        by_registry(&registry()?, target, &input).await?
     };
     output.write(&(json(result) + "\n"))
 }
@@ -117,25 +130,43 @@ async fn by_address(
     }
 }
 
-async fn by_registry(
+/// What is called through the registry.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The service, or `NAME:VERSION`.
+    pub service: &'a str,
+    /// Its method.
+    pub method: &'a str,
+    /// How long the call may take.
+    pub deadline: Duration,
+}
+
+/// Calls one of the registered instances of a service.
+///
+/// # Errors
+/// When the registry or no instance can be reached, or the call fails.
+///
+/// # Cancel safety
+/// A call that was sent may still run.
+pub async fn by_registry(
     registry: &Registry,
-    args: &CallArgs,
+    target: Target<'_>,
     input: &Document,
 ) -> Result<Document, Failure> {
     let selectors = query::Selectors {
-        services: vec![args.service.clone()],
+        services: vec![target.service.to_owned()],
         registered: Some(true),
         ..query::Selectors::default()
     };
     let query: Query = selectors.query()?;
     let client = Client::connect(registry);
     let options = CallOptions {
-        deadline: args.deadline,
+        deadline: target.deadline,
         ..CallOptions::default()
     };
     let called = client
         .service(query)
-        .call_with(&args.method, input, options)
+        .call_with(target.method, input, options)
         .await;
     match called {
         Ok(result) => Ok(result),
