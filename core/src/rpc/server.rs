@@ -36,6 +36,10 @@ pub(crate) use serving::poll_read;
 /// How long a closed connection is read on, so that its last answers are not lost to a reset.
 const LINGER: Duration = Duration::from_millis(250);
 
+/// How long a connection of a draining service must have been quiet before it is closed: a request
+/// may be on its way.
+const QUIET: Duration = Duration::from_millis(100);
+
 /// Waits of the accept loop while the system has no more descriptors.
 const ACCEPT_WAITS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
@@ -111,6 +115,8 @@ struct Shared {
     in_flight: AtomicUsize,
     connections: AtomicUsize,
     tasks: TaskTracker,
+    /// Is cancelled when no more connections are accepted.
+    accepting: CancellationToken,
     /// Ends every connection, whatever it is doing.
     cut: CancellationToken,
 }
@@ -125,7 +131,6 @@ impl Shared {
 pub struct Server {
     shared: Arc<Shared>,
     address: SocketAddr,
-    accepting: CancellationToken,
 }
 
 impl Server {
@@ -141,6 +146,7 @@ impl Server {
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let forward = format!("{}.{FORWARD}", who.service);
+        let cut = CancellationToken::new();
         let shared = Arc::new(Shared {
             forward: forward.into_bytes().into_boxed_slice(),
             service: who.service,
@@ -153,16 +159,11 @@ impl Server {
             in_flight: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             tasks: TaskTracker::new(),
-            cut: CancellationToken::new(),
+            accepting: cut.child_token(),
+            cut,
         });
-        let accepting = shared.cut.child_token();
-        let accept = accept(listener, Arc::clone(&shared), accepting.clone());
-        shared.tasks.spawn(accept);
-        Ok(Self {
-            shared,
-            address,
-            accepting,
-        })
+        shared.tasks.spawn(accept(listener, Arc::clone(&shared)));
+        Ok(Self { shared, address })
     }
 
     /// Where it listens.
@@ -197,7 +198,7 @@ impl Server {
 
     /// Accepts no more, refuses new calls as `draining`, closes connections as they fall quiet.
     pub fn refuse_new(&self) {
-        self.accepting.cancel();
+        self.shared.accepting.cancel();
         self.advance(Phase::Refusing);
         self.shared.tasks.close();
     }
@@ -233,7 +234,8 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, accepting: CancellationToken) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let accepting = shared.accepting.clone();
     let mut waits = Backoff::new(ACCEPT_WAITS.0, ACCEPT_WAITS.1);
     while let Some(accepted) = accepting.run_until_cancelled(listener.accept()).await {
         match accepted {
@@ -292,7 +294,12 @@ async fn serve(stream: TcpStream, address: SocketAddr, shared: Arc<Shared>) {
     // Whatever ends this task, also being cut, tells the methods that nobody waits any more.
     let _gone = client.gone().clone().drop_guard();
     let limit = shared.limits.handshake;
-    let greeted = timeout(limit, greet(stream, &client, &shared)).await;
+    let greeting = timeout(limit, greet(stream, &client, &shared));
+    let greeted = tokio::select! {
+        greeted = greeting => greeted,
+        // Silent clients do not hold up the end of a service.
+        () = quiet_after(&shared.accepting) => return,
+    };
     let mut serving = match greeted {
         Ok(Ok(Some(serving))) => serving,
         Ok(Ok(None)) => return,
@@ -321,6 +328,12 @@ async fn serve(stream: TcpStream, address: SocketAddr, shared: Arc<Shared>) {
     if !matches!(ended, Ended::Broken(_)) {
         linger(serving.into_stream()).await;
     }
+}
+
+/// Waits until no more is accepted, and then for what may be on its way.
+async fn quiet_after(accepting: &CancellationToken) {
+    accepting.cancelled().await;
+    tokio::time::sleep(QUIET).await;
 }
 
 /// Both handshakes; `None` when the service is not registered and the client was told so.

@@ -450,6 +450,58 @@ async fn a_drain_loses_no_request() {
 }
 
 #[tokio::test]
+async fn a_silent_client_does_not_hold_up_the_end() {
+    let service = echo().serve().await.unwrap();
+    let mut silent = Raw::connect(service.address()).await;
+    silent.document().await.unwrap();
+    let connection = connect(&service).await;
+    let began = Instant::now();
+    service.stop().await;
+    // The deadline of a handshake is 10 s.
+    assert!(began.elapsed() < Duration::from_secs(5));
+    assert_eq!(silent.document().await, None);
+    tokio::time::timeout(PATIENCE, connection.closed())
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rolling_drains_under_load_lose_no_request() {
+    let mut done = 0;
+    for _ in 0..5 {
+        let service = echo()
+            .drain(Duration::from_millis(20), Duration::from_secs(10))
+            .serve()
+            .await
+            .unwrap();
+        let connection = connect(&service).await;
+        let mut callers = tokio::task::JoinSet::new();
+        for _ in 0..16 {
+            callers.spawn(call_until_refused(connection.clone()));
+        }
+        eventually("calls are made", || service.stats().requests > 100).await;
+        service.stop().await;
+        while let Some(ended) = callers.join_next().await {
+            let (calls, failure) = ended.unwrap();
+            assert_eq!(failure.retry(), Retry::Safe, "{failure}");
+            done += calls;
+        }
+    }
+    assert!(done > 500);
+}
+
+/// How many calls are answered, and how the first that is not fails.
+async fn call_until_refused(connection: Connection) -> (usize, CallFailure) {
+    let mut answered = 0;
+    loop {
+        match call(&connection, "Upcase", "x").await {
+            Ok(_) => answered += 1,
+            Err(failure) => return (answered, failure),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_method_that_computes_holds_up_nobody_for_long() {
     let service = echo()
         .method("Compute", |_: Context, input: Millis| async move {

@@ -92,9 +92,6 @@ impl Driver {
         if let Some(ended) = situation.ended {
             return Poll::Ready(ended);
         }
-        if situation.waiting == 0 && self.shared.is_closed() {
-            return Poll::Ready(Ended::Draining);
-        }
         if situation.unsent || self.sent < self.sending.len() {
             if situation.waiting > 1 && !self.yielded && self.sending.is_empty() {
                 self.yielded = true;

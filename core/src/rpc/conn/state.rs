@@ -342,7 +342,11 @@ impl Shared {
     /// Whether something is to be sent by the driver, how many calls wait, and whether this side
     /// has closed the connection.
     pub(super) fn situation(&self) -> Situation {
-        let state = self.lock();
+        let mut state = self.lock();
+        if state.waiting.is_empty() && self.is_closed() {
+            // Decided under the lock, so that no call begins on a connection that is about to end.
+            state.ended.get_or_insert(Ended::Draining);
+        }
         Situation {
             unsent: !state.unsent.is_empty() && !state.sending,
             waiting: state.waiting.len(),

@@ -18,7 +18,7 @@ use tokio_stream::wrappers::WatchStream;
 
 use super::call::{self, Outbox};
 use super::request::{self, Target};
-use super::{Phase, Shared};
+use super::{Phase, QUIET, Shared};
 use crate::rpc::error::{Code, Ended};
 use crate::rpc::frame::{FrameBuffer, ScanError};
 use crate::rpc::handler::{Answer, Begun, Client, Refusal};
@@ -34,17 +34,14 @@ const SLOW_POLL: Duration = Duration::from_micros(500);
 /// A send buffer that has grown beyond this is given back once it is empty.
 const LARGE_BUFFER: usize = 256 * 1024;
 
-/// How long a connection of a draining service must have been quiet before it is closed: a request
-/// may be on its way.
-const QUIET: Duration = Duration::from_millis(100);
-
 /// A connection behind its handshake.
 pub(super) struct Serving {
     stream: TcpStream,
     frames: FrameBuffer,
     calls: Calls,
     phases: WatchStream<Phase>,
-    notices: bool,
+    /// Whether the client understands notices and has not been told of the drain.
+    to_be_told: bool,
     /// Nothing is read any more: end of file, or something that cannot be read on.
     ended: Option<Ended>,
     timer: Timer,
@@ -81,11 +78,11 @@ impl Serving {
         let now = Instant::now();
         let phases = shared.phase.subscribe();
         let phase = *phases.borrow();
-        Self {
+        let mut serving = Self {
             stream,
             frames,
             phases: WatchStream::from_changes(phases),
-            notices,
+            to_be_told: notices,
             ended: None,
             timer: Timer::default(),
             half_since: None,
@@ -96,11 +93,19 @@ impl Serving {
                 outbox: Arc::default(),
                 sending: Vec::new(),
                 sent: 0,
-                phase,
+                phase: Phase::Serving,
                 received: now,
                 now,
             },
+        };
+        // A client that comes while the service drains is served: it may know of no other. It is
+        // told once nothing new is begun.
+        if phase == Phase::Draining {
+            serving.calls.phase = phase;
+        } else {
+            serving.enter(phase);
         }
+        serving
     }
 
     /// The socket, once the connection is over.
@@ -142,7 +147,8 @@ impl Serving {
 
     fn enter(&mut self, phase: Phase) {
         self.calls.now = Instant::now();
-        if self.notices && self.calls.phase == Phase::Serving && phase == Phase::Draining {
+        if self.to_be_told && phase != Phase::Serving {
+            self.to_be_told = false;
             self.calls.write_notice();
         }
         self.calls.phase = phase;
