@@ -167,12 +167,21 @@ impl Query {
         })
     }
 
-    /// Whether a term asks for hosts, so that [`Facts::host_address`] matters.
+    /// Whether a term asks for a host by what may be an address, so that [`Facts::host_address`]
+    /// matters.
     pub fn asks_for_hosts(&self) -> bool {
         self.has_term(|term| match term {
-            Expr::Compare(comparison) => comparison.field == Field::Host,
+            Expr::Compare(comparison) => {
+                comparison.field == Field::Host
+                    && comparison.values.iter().any(plan::may_be_address)
+            }
             _ => false,
         })
+    }
+
+    /// Whether a term is `marked` or `new`, so that those facts matter.
+    pub fn asks_for_marks(&self) -> bool {
+        self.has_term(|term| matches!(term, Expr::Flag(Flag::Marked | Flag::New)))
     }
 
     fn has_term(&self, wanted: impl Fn(&Expr) -> bool) -> bool {

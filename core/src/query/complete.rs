@@ -188,13 +188,7 @@ impl<'a> Completer<'a> {
         }
         let mut candidates: Vec<Candidate> = operators(typed, span).chain(words).collect();
         if !typed.is_empty() {
-            for field in [Field::Service, Field::Region, Field::Host, Field::Tag] {
-                let values = self.values_at(field, Op::Is, typed, span, around);
-                candidates.extend(values.into_iter().take(MOST / 4).map(|value| Candidate {
-                    text: format!("{field}={}", value.text),
-                    ..value
-                }));
-            }
+            candidates.extend(self.terms_at(typed, span, around));
         }
         candidates.truncate(MOST);
         candidates

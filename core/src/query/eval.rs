@@ -59,7 +59,8 @@ impl Plan {
             Self::Not(part) => part.eval(instance, facts).map(|holds| !holds),
             Self::Flag(flag) => Some(has_flag(*flag, instance, facts)),
             Self::Text(field, wanted) => eval_text(*field, wanted, instance),
-            Self::Host(wanted) => Some(wanted.holds(|test| is_host(test, instance, facts))),
+            Self::Host(wanted, false) => Some(wanted.holds(|test| test.fits(instance.host()))),
+            Self::Host(wanted, true) => Some(wanted.holds(|test| is_host(test, instance, facts))),
             Self::ServiceVersion(wanted) => Some(wanted.holds(|(version, service)| {
                 service.fits(instance.service())
                     && version
@@ -168,7 +169,7 @@ fn eval_text(field: Field, wanted: &Wanted<TextTest>, instance: &Instance) -> Tr
 
 fn eval_address(address: Option<SocketAddr>, wanted: &Wanted<TextTest>) -> Truth {
     let mut scratch = Scratch::default();
-    let text = scratch.write(address?);
+    let text = scratch.write_address(address?);
     Some(wanted.holds(|test| test.fits(text)))
 }
 
@@ -183,7 +184,7 @@ fn is_host(test: &TextTest, instance: &Instance, facts: &Facts<'_>) -> bool {
         TextTest::Exact(_, wanted) => {
             wanted.is_some_and(|wanted| addresses.any(|address| address == wanted))
         }
-        _ => addresses.any(|address| test.fits(Scratch::default().write(address))),
+        _ => addresses.any(|address| test.fits(Scratch::default().write_ip(address))),
     }
 }
 
@@ -267,9 +268,9 @@ fn is_word(kind: WordKind, needle: &Needle, reach: Reach, instance: &Instance) -
         }
     }
     reach.address
-        && instance
-            .address
-            .is_some_and(|address| needle.stands_in(kind, Scratch::default().write(address)))
+        && instance.address.is_some_and(|address| {
+            needle.stands_in(kind, Scratch::default().write_address(address))
+        })
 }
 
 impl Needle {

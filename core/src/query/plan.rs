@@ -24,8 +24,8 @@ pub(crate) enum Plan {
     Flag(Flag),
     /// A field that is text: service, version, region, reason, tag and the addresses.
     Text(Field, Wanted<TextTest>),
-    /// The host by name or address.
-    Host(Wanted<TextTest>),
+    /// The host by name and, where the second says so, by address.
+    Host(Wanted<TextTest>, bool),
     /// The order of versions.
     VersionOrder(Op, Box<[Box<str>]>),
     /// Services and versions together.
@@ -163,7 +163,7 @@ impl Plan {
                 .collect(),
         );
         if field == Field::Host {
-            Self::Host(wanted(op, tests))
+            Self::Host(wanted(op, tests), values.iter().any(may_be_address))
         } else {
             Self::Text(field, wanted(op, tests))
         }
@@ -179,7 +179,9 @@ impl Plan {
                 let written = matches!(field, Field::Address | Field::AdminAddress);
                 text_cost(&wanted.any) + if written { 20 } else { 0 }
             }
-            Self::Host(wanted) => 20 + text_cost(&wanted.any),
+            Self::Host(wanted, addresses) => {
+                text_cost(&wanted.any) + if *addresses { 20 } else { 0 }
+            }
             Self::ServiceVersion(wanted) => 8 * wanted.any.len(),
             Self::VersionOrder(_, versions) => 10 * versions.len(),
             Self::Word(..) => 100,
@@ -240,6 +242,15 @@ impl Plan {
             }
             _ => None,
         }
+    }
+}
+
+/// Whether the address of a host could fit: names have other letters, mostly.
+pub(crate) fn may_be_address(value: &Value) -> bool {
+    let may_stand = |letter: char| letter.is_ascii_hexdigit() || ".:*?".contains(letter);
+    match value {
+        Value::Text(text) | Value::Glob(text) => text.chars().all(may_stand),
+        _ => true,
     }
 }
 

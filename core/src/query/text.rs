@@ -3,6 +3,8 @@
 //! Invariants: nothing here allocates while it compares; what is compared is prepared once. Case is
 //! folded letter by letter, as `char::to_lowercase` does.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
 /// A text prepared for a search that minds the case or does not.
 #[derive(Debug, Clone)]
 pub(crate) struct Needle {
@@ -166,7 +168,6 @@ impl Glob {
                 retry = Some((at, rest.clone()));
                 continue;
             }
-            let before = rest.clone();
             let fits = match (self.pattern.get(at), rest.next()) {
                 (None, None) => return true,
                 (Some('?'), Some(_)) => true,
@@ -180,7 +181,6 @@ impl Glob {
                 at += 1;
                 continue;
             }
-            drop(before);
             let Some((star, from)) = &mut retry else {
                 return false;
             };
@@ -195,6 +195,9 @@ impl Glob {
 
 /// One letter in lower case; letters that become several keep their first.
 fn fold(letter: char) -> char {
+    if letter.is_ascii() {
+        return letter.to_ascii_lowercase();
+    }
     letter.to_lowercase().next().unwrap_or(letter)
 }
 
@@ -215,13 +218,68 @@ impl Default for Inline {
 }
 
 impl Scratch {
+    /// `address` as text. The usual kind is written by hand: formatting it takes several times as
+    /// long, and a filter writes one per instance.
+    pub(crate) fn write_ip(&mut self, address: IpAddr) -> &str {
+        let IpAddr::V4(address) = address else {
+            return self.write(address);
+        };
+        self.length = 0;
+        self.push_v4(address);
+        self.text()
+    }
+
+    /// `address` as text, with its port.
+    pub(crate) fn write_address(&mut self, address: SocketAddr) -> &str {
+        let SocketAddr::V4(address) = address else {
+            return self.write(address);
+        };
+        self.length = 0;
+        self.push_v4(*address.ip());
+        self.push(b':');
+        self.push_number(address.port());
+        self.text()
+    }
+
+    fn push_v4(&mut self, address: Ipv4Addr) {
+        let [first, rest @ ..] = address.octets();
+        self.push_number(first.into());
+        for octet in rest {
+            self.push(b'.');
+            self.push_number(octet.into());
+        }
+    }
+
+    fn push_number(&mut self, number: u16) {
+        let mut scale = 10_000;
+        while scale > 1 && number < scale {
+            scale /= 10;
+        }
+        while scale > 0 {
+            // A digit is below 10.
+            self.push(b'0' + u8::try_from(number / scale % 10).unwrap_or(0));
+            scale /= 10;
+        }
+    }
+
+    fn push(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.0.get_mut(self.length) {
+            *place = byte;
+            self.length += 1;
+        }
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.bytes.0[..self.length]).unwrap_or_default()
+    }
+
     /// `value` as text.
     pub(crate) fn write(&mut self, value: impl std::fmt::Display) -> &str {
         use std::fmt::Write as _;
         self.length = 0;
         // What does not fit is cut: no address is longer.
         let _cut = write!(self, "{value}");
-        std::str::from_utf8(&self.bytes.0[..self.length]).unwrap_or_default()
+        self.text()
     }
 }
 
@@ -295,6 +353,14 @@ mod tests {
             }
             let expected = regex::Regex::new(&regex).unwrap().is_match(&text);
             prop_assert_eq!(Needle::smart(&needle).is_scattered_in(&text), expected);
+        }
+
+        #[test]
+        fn addresses_are_written_as_usual(ip: Ipv4Addr, port: u16) {
+            let mut scratch = Scratch::default();
+            let address = SocketAddr::from((ip, port));
+            prop_assert_eq!(scratch.write_address(address), address.to_string());
+            prop_assert_eq!(scratch.write_ip(ip.into()), ip.to_string());
         }
 
         #[test]

@@ -187,8 +187,8 @@ impl<'a> Groups<'a> {
         let empty: &'static Arc<str> = empty_name();
         let place = self.place([&host.region, &host.name, empty, empty]);
         let group = &mut self.rows[place];
-        group.hosts.insert(&host.name);
-        group.regions.insert(&host.region);
+        group.hosts.insert(&host.name, false);
+        group.regions.insert(&host.region, false);
         if self.listing == Listing::Hosts {
             group.row.address = Some(host.address.ip());
         }
@@ -285,10 +285,14 @@ impl<'a> Group<'a> {
         row.up += usize::from(!down);
         row.registered += usize::from(instance.registered && !down);
         row.ready += usize::from(instance.state == State::Ready);
-        self.regions.insert(instance.region());
-        self.hosts.insert(instance.host());
-        self.services.insert(instance.service());
-        self.versions.insert(instance.version());
+        // What the whole group has in common is counted once.
+        let names = &instance.identity;
+        self.regions.insert(&names.region, row.key.region.is_some());
+        self.hosts.insert(&names.host, row.key.host.is_some());
+        self.services
+            .insert(&names.service, row.key.service.is_some());
+        self.versions
+            .insert(&names.version, row.key.version.is_some());
         if let Some(rps) = rps {
             row.rps = Some(row.rps.unwrap_or(0.0) + rps);
         }
@@ -320,11 +324,9 @@ impl<'a> Group<'a> {
 }
 
 impl<'a> Names<'a> {
-    fn insert(&mut self, name: &'a Arc<str>) {
-        if self
-            .last
-            .is_none_or(|last| !Arc::ptr_eq(last, name) && last != name)
-        {
+    fn insert(&mut self, name: &'a Arc<str>, is_common: bool) {
+        let is_known = |last: &'a Arc<str>| is_common || Arc::ptr_eq(last, name) || last == name;
+        if !self.last.is_some_and(is_known) {
             self.all.insert(name);
             self.last = Some(name);
         }

@@ -243,6 +243,7 @@ fn nothing_is_said_where_nothing_fits() {
         "service: |",
         "regoin=|",
         "@x|",
+        "service:nosuch:|",
     ] {
         assert_eq!(
             completed(source, Grammar::Query),
@@ -322,6 +323,23 @@ fn candidates_are_never_too_many_and_always_fit() {
         for candidate in found {
             let completed = format!("{source}{}", candidate.text);
             assert!(parse_query(&completed).statement.is_some(), "{completed}");
+        }
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn completion_says_something_sensible_of_any_source(source in properties::source()) {
+        let snapshot = snapshot();
+        for cursor in 0..=source.len() + 1 {
+            for grammar in [Grammar::Statement, Grammar::Query] {
+                for found in complete(&source, cursor, &snapshot, grammar) {
+                    proptest::prop_assert!(source.get(found.span.start..found.span.end).is_some());
+                    proptest::prop_assert!(found.span.start <= cursor && !found.text.is_empty());
+                }
+            }
         }
     }
 }

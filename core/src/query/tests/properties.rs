@@ -144,7 +144,7 @@ pub(super) fn tree() -> impl Strategy<Value = Expr> {
 }
 
 /// Sources that look like queries, most of them broken.
-fn source() -> impl Strategy<Value = String> {
+pub(super) fn source() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
         "service",
         "avg",
