@@ -20,6 +20,61 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause before an endpoint is tried again when all have failed.
 const PAUSE: Duration = Duration::from_millis(50);
+/// When nobody listens at any endpoint, waiting longer does not help the one who asks; those who
+/// cannot do without ask again.
+const REFUSED_FOR: Duration = Duration::from_secs(1);
+
+/// What the registry, or the way to it, says of a failed exchange, in one plain sentence.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct Said {
+    message: String,
+    code: Option<tonic::Code>,
+    refused: bool,
+}
+
+impl From<etcd_client::Error> for Said {
+    fn from(error: etcd_client::Error) -> Self {
+        let code = match &error {
+            etcd_client::Error::GRpcStatus(status) => Some(status.code()),
+            _ => None,
+        };
+        // etcd-client does not tell what lies below its own errors.
+        let root = match &error {
+            etcd_client::Error::GRpcStatus(status) => root_of(status),
+            etcd_client::Error::TransportError(transport) => root_of(transport),
+            other => root_of(other),
+        };
+        let io = root.downcast_ref::<std::io::Error>();
+        let refused = io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused);
+        let message = match &error {
+            etcd_client::Error::GRpcStatus(status) if io.is_none() => status.message().to_owned(),
+            _ => root.to_string(),
+        };
+        // The system's own words end in its number, which is for programs.
+        let message = message
+            .split(" (os error")
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        Self {
+            message,
+            code,
+            refused,
+        }
+    }
+}
+
+/// The error below all others: the layers above only repeat it.
+fn root_of<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> &'a (dyn std::error::Error + 'static) {
+    let mut root = error;
+    while let Some(below) = root.source() {
+        root = below;
+    }
+    root
+}
 
 /// All endpoints of one registry.
 pub(super) struct Etcd {
@@ -107,14 +162,23 @@ impl Etcd {
         // With several endpoints, a silent one must leave time for the others.
         let share = u32::try_from(self.endpoints.len()).unwrap_or(1).min(3);
         let attempt_time = self.call_timeout / share;
+        let began = Instant::now();
         let mut last: Option<Cause> = None;
+        let mut refusals = 0;
         loop {
             let now = Instant::now();
-            if now >= give_up {
+            let nobody = refusals >= self.endpoints.len() && now >= began + REFUSED_FOR;
+            if now >= give_up || nobody {
+                let within = if nobody {
+                    REFUSED_FOR
+                } else {
+                    self.call_timeout
+                };
+                let endpoints = self.names();
                 return Err(Error::Unreachable {
                     operation,
-                    endpoints: self.names(),
-                    within: self.call_timeout,
+                    endpoints,
+                    within,
                     source: last,
                 });
             }
@@ -126,17 +190,18 @@ impl Etcd {
             match timeout(attempt_time.min(give_up - now), attempt).await {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(error)) if is_refusal(&error) => {
-                    return Err(Error::Refused {
-                        operation,
-                        source: Box::new(error),
-                    });
+                    let source = Box::new(Said::from(error));
+                    return Err(Error::Refused { operation, source });
                 }
                 Ok(Err(error)) => {
-                    last = Some(Box::new(error));
+                    let said = Said::from(error);
+                    refusals = if said.refused { refusals + 1 } else { 0 };
+                    last = Some(Box::new(said));
                     self.leave(index);
                     tokio::time::sleep(PAUSE).await;
                 }
                 Err(elapsed) => {
+                    refusals = 0;
                     last.get_or_insert_with(|| Box::new(elapsed));
                     self.leave(index);
                 }
@@ -158,7 +223,7 @@ impl Etcd {
             Ok(Ok(client)) => Ok((client, index)),
             Ok(Err(error)) => {
                 self.leave(index);
-                Err(unreachable(Box::new(error)))
+                Err(unreachable(Box::new(Said::from(error))))
             }
             Err(elapsed) => {
                 self.leave(index);
@@ -232,10 +297,9 @@ pub(super) fn is_lease_gone(error: &Error) -> bool {
     let Error::Refused { source, .. } = error else {
         return false;
     };
-    match source.downcast_ref::<etcd_client::Error>() {
-        Some(etcd_client::Error::GRpcStatus(status)) => status.code() == tonic::Code::NotFound,
-        _ => false,
-    }
+    source
+        .downcast_ref::<Said>()
+        .is_some_and(|said| said.code == Some(tonic::Code::NotFound))
 }
 
 #[cfg(test)]

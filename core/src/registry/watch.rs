@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::error::Error;
-use super::etcd::Etcd;
+use super::etcd::{Etcd, Said};
 use super::link::Link;
 use super::list::{Position, list, position_of, range_end};
 use super::read;
@@ -253,7 +253,10 @@ impl Follower {
                     operation: "watch the cluster",
                     endpoints: self.etcd.names(),
                     within: OPEN_TIMEOUT,
-                    source: failed.ok().and_then(Result::err).map(Into::into),
+                    source: failed
+                        .ok()
+                        .and_then(Result::err)
+                        .map(|error| Said::from(error).into()),
                 })
             }
         }

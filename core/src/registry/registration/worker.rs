@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::entry::{Entry, EntryKind, Holder};
 use super::super::error::Error;
-use super::super::etcd::Etcd;
+use super::super::etcd::{Etcd, Said};
 use super::super::lease::LeaseKeeper;
 use crate::backoff::Backoff;
 use crate::instance::{ProcessId, State};
@@ -318,7 +318,10 @@ impl Worker {
                     operation: "watch the own entry",
                     endpoints: self.etcd.names(),
                     within: WATCH_TIMEOUT,
-                    source: failed.ok().and_then(Result::err).map(Into::into),
+                    source: failed
+                        .ok()
+                        .and_then(Result::err)
+                        .map(|error| Said::from(error).into()),
                 })
             }
         }
