@@ -342,6 +342,24 @@ mod tests {
     }
 
     #[test]
+    fn the_page_tells_of_every_field() {
+        let page = include_str!("../../../docs/query.md");
+        for spec in &FIELDS {
+            let aliases = spec.aliases.iter().map(|alias| format!("`{alias}`"));
+            let aliases = aliases.collect::<Vec<_>>().join(" ");
+            let (name, kind, json) = (spec.name, spec.kind.as_str(), spec.json);
+            let line = format!(
+                "| `{name}` | {aliases} | {kind} | `{json}` | {} |\n",
+                spec.help
+            );
+            assert!(
+                page.contains(&line),
+                "docs/query.md lacks this line:\n{line}"
+            );
+        }
+    }
+
+    #[test]
     fn no_name_is_used_twice() {
         let mut names: Vec<&str> = FIELDS.iter().flat_map(FieldSpec::names).collect();
         names.sort_unstable();
