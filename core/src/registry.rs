@@ -24,6 +24,7 @@ pub mod key;
 mod lease;
 pub mod link;
 mod list;
+mod names;
 mod read;
 mod registration;
 pub mod snapshot;

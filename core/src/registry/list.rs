@@ -4,6 +4,7 @@ use etcd_client::{GetOptions, GetResponse, ResponseHeader};
 
 use super::error::Error;
 use super::etcd::Etcd;
+use super::names::Names;
 use super::read;
 use super::snapshot::{Change, Snapshot};
 
@@ -23,7 +24,11 @@ pub(super) struct Position {
 ///
 /// # Cancel safety
 /// Reads only; dropping the future changes nothing.
-pub(super) async fn list(etcd: &Etcd, prefix: &str) -> Result<(Vec<Change>, Position), Error> {
+pub(super) async fn list(
+    etcd: &Etcd,
+    prefix: &str,
+    names: &mut Names,
+) -> Result<(Vec<Change>, Position), Error> {
     let mut changes = Vec::new();
     let mut position: Option<Position> = None;
     for folder in FOLDERS {
@@ -37,7 +42,7 @@ pub(super) async fn list(etcd: &Etcd, prefix: &str) -> Result<(Vec<Change>, Posi
                 response
                     .kvs()
                     .iter()
-                    .filter_map(|kv| read::put(prefix, kv.key(), kv.value(), kv.mod_revision())),
+                    .filter_map(|kv| read::put(names, prefix, kv)),
             );
             match response.kvs().last() {
                 Some(last) if response.more() => {
@@ -53,7 +58,7 @@ pub(super) async fn list(etcd: &Etcd, prefix: &str) -> Result<(Vec<Change>, Posi
 
 /// The listing as a snapshot.
 pub(super) async fn snapshot(etcd: &Etcd, prefix: &str) -> Result<Snapshot, Error> {
-    let (changes, position) = list(etcd, prefix).await?;
+    let (changes, position) = list(etcd, prefix, &mut Names::default()).await?;
     let mut snapshot = Snapshot::default();
     for change in changes {
         snapshot.apply(change);

@@ -5,15 +5,21 @@
 
 use std::sync::Arc;
 
+use etcd_client::KeyValue;
+
 use super::key::Key;
+use super::names::Names;
 use super::snapshot::Change;
 use super::value::{ChildValue, HostValue, InstanceValue};
 
 /// The change that a written key means; `None` for keys that no snapshot shows.
-pub(super) fn put(prefix: &str, key: &[u8], value: &[u8], mod_revision: i64) -> Option<Change> {
+pub(super) fn put(names: &mut Names, prefix: &str, kv: &KeyValue) -> Option<Change> {
+    let (key, value, mod_revision) = (kv.key(), kv.value(), kv.mod_revision());
     let read = match Key::parse(prefix, key)? {
         Key::Instance(identity) => serde_json::from_slice::<InstanceValue>(value).map(|value| {
-            Change::PutInstance(Arc::new(value.into_instance(identity, mod_revision)))
+            Change::PutInstance(Arc::new(
+                value.into_instance(names.share(identity), mod_revision),
+            ))
         }),
         Key::Child { host, id } => serde_json::from_slice::<ChildValue>(value)
             .map(|value| Change::PutChild(Arc::new(value.into_instance(host, id, mod_revision)))),

@@ -16,6 +16,7 @@ use super::error::Error;
 use super::etcd::{Etcd, Said};
 use super::link::Link;
 use super::list::{Position, list, position_of, range_end};
+use super::names::Names;
 use super::read;
 use super::snapshot::Snapshot;
 use super::view::ViewBuilder;
@@ -60,6 +61,7 @@ impl View {
             etcd,
             prefix,
             builder: ViewBuilder::default(),
+            names: Names::default(),
             snapshot: snapshot_sender,
             link: link_sender,
             resync: Arc::clone(&resync),
@@ -108,6 +110,7 @@ struct Follower {
     etcd: Arc<Etcd>,
     prefix: Arc<str>,
     builder: ViewBuilder,
+    names: Names,
     snapshot: watch::Sender<Arc<Snapshot>>,
     link: watch::Sender<Link>,
     resync: Arc<tokio::sync::Notify>,
@@ -190,7 +193,7 @@ impl Follower {
         position: &mut Option<Position>,
         backoff: &mut Backoff,
     ) -> Result<End, Error> {
-        let (listing, listed) = list(&self.etcd, &self.prefix).await?;
+        let (listing, listed) = list(&self.etcd, &self.prefix, &mut self.names).await?;
         self.builder
             .replace(listing, listed.revision, Instant::now());
         self.publish();
@@ -284,7 +287,7 @@ impl Follower {
             let Some(kv) = event.kv() else { continue };
             reached = reached.max(kv.mod_revision());
             let change = match event.event_type() {
-                EventType::Put => read::put(&self.prefix, kv.key(), kv.value(), kv.mod_revision()),
+                EventType::Put => read::put(&mut self.names, &self.prefix, kv),
                 EventType::Delete => read::delete(&self.prefix, kv.key()),
             };
             if let Some(change) = change {
