@@ -12,7 +12,7 @@ use bson::{Bson, Document};
 use skynet::client::{CallOptions, Client};
 use skynet::query::{self, Query};
 use skynet::registry::Registry;
-use skynet::rpc::{self, ConnectOptions, Connection, Expected, Request, RequestInfo};
+use skynet::rpc::{self, ConnectError, ConnectOptions, Connection, Expected, Request, RequestInfo};
 use tokio::time::Instant;
 
 use crate::cli::args::CallArgs;
@@ -104,7 +104,13 @@ async fn by_address(
         timeout: args.deadline,
         ..ConnectOptions::default()
     };
-    let connection = Connection::open(address, &options).await?;
+    let opened = Connection::open(address, &options).await;
+    let connection = opened.map_err(|error| match error {
+        ConnectError::Mismatch { .. } => {
+            Failure::from(error).hint("name the service that has this address")
+        }
+        error => error.into(),
+    })?;
     let input = rpc::typed::encode(input)?;
     let request_id = uuid::Uuid::new_v4().to_string();
     let request = Request {

@@ -188,7 +188,16 @@ pub fn write(request: &Request, known: &Known<'_>, output: Output) -> Written {
         }
         Listing::Topology => topology::write(request, known, output),
         listing => {
-            let rows = known.group(listing, &request.query);
+            let mut rows = known.group(listing, &request.query);
+            for row in &mut rows {
+                // Groups of instances do not know where their host's daemon answers.
+                let host = row
+                    .key
+                    .host
+                    .as_deref()
+                    .and_then(|name| known.snapshot.host(name));
+                row.address = host.map(|host| host.address.ip());
+            }
             let columns = row::group_columns(listing);
             let name = |row: &GroupRow| row::group_name(listing, row);
             written(request, columns, rows, name, (known.now, output))

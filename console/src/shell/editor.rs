@@ -30,6 +30,9 @@ const HISTORY: usize = 10_000;
 const POLL: Duration = Duration::from_millis(100);
 /// How long ending waits for the thread.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long output may take to be drawn before the editor asks the terminal where its cursor is: some
+/// terminals answer before they have drawn what came with the question.
+const SETTLE: Duration = Duration::from_millis(25);
 /// Below this width the menu has no room for descriptions.
 const WIDE: u16 = 80;
 /// The name of the menu of completions.
@@ -130,6 +133,7 @@ impl Editor {
             drop(self.replies.recv().await);
             self.stop.store(false, Ordering::Relaxed);
         }
+        tokio::time::sleep(SETTLE).await;
         let sent = self
             .asks
             .as_ref()
@@ -252,14 +256,18 @@ fn keys() -> reedline::Keybindings {
 /// A box with descriptions where there is room for it, columns of words elsewhere.
 fn menu(signs: Signs) -> Box<dyn reedline::Menu> {
     let (columns, rows) = crossterm::terminal::size().unwrap_or((WIDE, 24));
+    // The menu draws the sign of the prompt in its place.
+    let marker = format!("{} ", signs.ready);
     let chosen = Style::new().reverse();
     let matched = Style::new().fg(Color::Cyan).bold();
     if columns < WIDE {
         return Box::new(
             ColumnarMenu::default()
                 .with_name(MENU)
+                .with_marker(&marker)
                 .with_columns(2)
                 .with_text_style(Style::new())
+                .with_description_text_style(Style::new().fg(Color::DarkGray))
                 .with_selected_text_style(chosen)
                 .with_match_text_style(matched)
                 .with_selected_match_text_style(chosen),
@@ -267,6 +275,7 @@ fn menu(signs: Signs) -> Box<dyn reedline::Menu> {
     }
     let menu = IdeMenu::default()
         .with_name(MENU)
+        .with_marker(&marker)
         .with_max_completion_height((rows / 3).max(4))
         .with_padding(1)
         .with_min_description_width(20)
