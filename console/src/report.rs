@@ -152,6 +152,10 @@ impl Failure {
         let Some(error) = &self.error else {
             return Vec::new();
         };
+        if self.exit == Exit::Declined {
+            // Somebody chose it, so it is no error.
+            return vec![plain(&error.to_string())];
+        }
         let mut lines = vec![format!(
             "{} {}",
             paint.bad("error:"),

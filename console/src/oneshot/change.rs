@@ -152,7 +152,7 @@ pub fn confirm(
 
 /// The failure of a change that was not confirmed.
 pub fn declined() -> Failure {
-    Failure::new(Exit::Declined, "declined, nothing was changed")
+    Failure::new(Exit::Declined, "Declined, nothing was changed.")
 }
 
 /// Changes, and writes what became of each target.

@@ -15,7 +15,7 @@ use reedline::{
     ColumnarMenu, DefaultHinter, Emacs, FileBackedHistory, IdeMenu, KeyCode, KeyModifiers,
     MenuBuilder, Reedline, ReedlineEvent, ReedlineMenu, Signal, default_emacs_keybindings,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::cluster::Cluster;
 use super::completer::LineCompleter;
@@ -28,6 +28,8 @@ use super::validator::LineValidator;
 const HISTORY: usize = 10_000;
 /// How often the editor looks whether it is to end.
 const POLL: Duration = Duration::from_millis(100);
+/// The least time between two drawings of the prompt that no key asked for.
+const REPAINT_EVERY: Duration = Duration::from_millis(250);
 /// How long ending waits for the thread.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long output may take to be drawn before the editor asks the terminal where its cursor is: some
@@ -66,6 +68,8 @@ pub(super) struct Editor {
     stop: Arc<AtomicBool>,
     ended: sync_mpsc::Receiver<()>,
     thread: Option<JoinHandle<()>>,
+    /// Draws the prompt again when what it shows has changed.
+    repainting: tokio::task::JoinHandle<()>,
     /// Whether a question was asked whose reply nobody took.
     waiting: bool,
 }
@@ -79,20 +83,18 @@ impl Editor {
         let (asks, take_asks) = sync_mpsc::sync_channel(1);
         let (say, replies) = mpsc::channel(1);
         let (say_ended, ended) = sync_mpsc::sync_channel(1);
+        let (give_repaint, take_repaint) = oneshot::channel();
+        let watched = Arc::clone(&cluster);
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let setup = Setup {
+            cluster,
+            signs,
+            stop: Arc::clone(&stop),
+        };
         let thread = std::thread::Builder::new()
             .name("line editor".to_owned())
             .spawn(move || {
-                serve(
-                    &take_asks,
-                    &say,
-                    &Setup {
-                        cluster,
-                        signs,
-                        stop: stopped,
-                    },
-                );
+                serve(&take_asks, &say, give_repaint, &setup);
                 // Nobody may be waiting for the end any more.
                 let _ = say_ended.try_send(());
             })?;
@@ -102,6 +104,7 @@ impl Editor {
             stop,
             ended,
             thread: Some(thread),
+            repainting: tokio::spawn(repaint_on_change(watched, take_repaint)),
             waiting: false,
         })
     }
@@ -151,6 +154,7 @@ impl Editor {
 impl Drop for Editor {
     fn drop(&mut self) {
         self.asks = None;
+        self.repainting.abort();
         // A reply that nobody takes must not hold the thread.
         self.replies.close();
         if self.waiting {
@@ -175,8 +179,42 @@ struct Setup {
     stop: Arc<AtomicBool>,
 }
 
-fn serve(asks: &sync_mpsc::Receiver<Ask>, say: &mpsc::Sender<Reply>, setup: &Setup) {
+/// Asks the editor to draw its prompt again.
+type Repaint = Box<dyn Fn() + Send>;
+
+/// Draws the prompt again when its counts or its sign have changed. Never returns by itself.
+async fn repaint_on_change(cluster: Arc<Cluster>, repaint: oneshot::Receiver<Repaint>) {
+    let Ok(repaint) = repaint.await else { return };
+    let mut link = cluster.view().link();
+    let mut changes = cluster.view().changes();
+    let mut shown = (cluster.counts(), cluster.link().is_live());
+    loop {
+        let changed = tokio::select! {
+            changed = link.changed() => changed,
+            changed = changes.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+        let now = (cluster.counts(), cluster.link().is_live());
+        if now != shown {
+            shown = now;
+            repaint();
+            tokio::time::sleep(REPAINT_EVERY).await;
+        }
+    }
+}
+
+fn serve(
+    asks: &sync_mpsc::Receiver<Ask>,
+    say: &mpsc::Sender<Reply>,
+    repaint: oneshot::Sender<Repaint>,
+    setup: &Setup,
+) {
     let mut editor = line_editor(setup);
+    let signal = editor.repaint_signal();
+    // Without the task that would ask for it, the prompt is drawn with the next key.
+    drop(repaint.send(Box::new(move || signal.request_repaint())));
     let prompt = ShellPrompt {
         cluster: Arc::clone(&setup.cluster),
         signs: setup.signs,

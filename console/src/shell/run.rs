@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use skynet::query::rows::{Known, StatsTable};
-use skynet::query::{self, Listing, Query, Verb};
+use skynet::query::{self, Blame, Listing, Query, Verb};
 use skynet::registry::snapshot::Snapshot;
 use skynet::session::Session;
 use skynet::session::plan::Demand;
@@ -165,7 +165,8 @@ impl Conversation {
         if written.rows == 0 {
             report::note("Nothing matches.");
             if let Some(blame) = known.blame(&request.query) {
-                report::note(&format!("It would be different {blame}."));
+                let Blame { term, without } = blame;
+                report::note(&format!("Without `{term}` there would be {without}."));
             }
         }
         output.write(&written.text)

@@ -6,3 +6,6 @@
 )]
 
 mod demo;
+mod oneshot;
+mod shell_pty;
+mod support;
