@@ -14,7 +14,8 @@ pub mod selectors;
 pub mod spelling;
 
 use args::{
-    CallArgs, ChangeArgs, DeployArgs, HelpArgs, ListArgs, RegistryArgs, ShellArgs, TopArgs,
+    CallArgs, ChangeArgs, CompletionsArgs, DeployArgs, HelpArgs, ListArgs, RegistryArgs, ShellArgs,
+    TopArgs,
 };
 
 /// Quiet colors: headers and what is typed literally stand out, nothing else.
@@ -68,13 +69,24 @@ pub struct Cli {
 /// Where the cluster is.
 #[derive(Debug, Clone, Default, Args)]
 pub struct GlobalArgs {
-    /// The registry's endpoints, as `http://HOST:PORT`; several are repeated or separated by commas
-    /// [environment: `SKYNET_REGISTRY`; default: <http://127.0.0.1:2379>]
-    #[arg(long, global = true, value_name = "URL", value_delimiter = ',')]
+    /// The registry's endpoints; none when the environment or the default names them.
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        value_delimiter = ',',
+        help = "The registry, as http://HOST:PORT; several are repeated or separated by commas \
+                [env: SKYNET_REGISTRY] [default: http://127.0.0.1:2379]"
+    )]
     pub registry: Vec<String>,
-    /// The prefix of the cluster's keys in the registry [environment: `SKYNET_PREFIX`;
-    /// default: /skynet/v1]
-    #[arg(long, global = true, value_name = "PREFIX")]
+    /// The prefix of the cluster's keys in the registry.
+    #[arg(
+        long,
+        global = true,
+        value_name = "PREFIX",
+        help = "The prefix of the cluster's keys in the registry [env: SKYNET_PREFIX] \
+                [default: /skynet/v1]"
+    )]
     pub prefix: Option<String>,
 }
 
@@ -140,6 +152,8 @@ pub enum Command {
     /// Run an example service; for the demo
     #[command(hide = true)]
     Example(crate::demo::example::ExampleArgs),
+    /// Print a script that lets a shell complete the arguments of sky
+    Completions(CompletionsArgs),
     /// Tell about a command, or about `exit-codes`
     #[command(alias = "h")]
     Help(HelpArgs),

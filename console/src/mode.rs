@@ -111,6 +111,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         }
         Command::Call(args) => quick(call::run(|| registry_of(&global), &args, output)),
         Command::Registry(args) => busy(registry::run(&args)),
+        Command::Completions(args) => help::completions(args.shell, output),
         Command::Help(args) => help::run(args.topic.as_deref(), output),
         _ => Ok(()),
     }

@@ -36,22 +36,29 @@ pub struct ListArgs {
     #[command(flatten)]
     pub selectors: Selectors,
     /// How the result is written
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        help_heading = "Output"
+    )]
     pub output: Format,
     /// Sort by a field of the query language, as `avg` or `avg:desc`
-    #[arg(long, value_name = "FIELD[:desc]")]
+    #[arg(long, value_name = "FIELD[:desc]", help_heading = "Output")]
     pub sort: Option<String>,
     /// Write so many items at most
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Output")]
     pub limit: Option<usize>,
     /// Write no line with the columns' names
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub no_headers: bool,
     /// Do not ask hosts for statistics; they are null then
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub no_stats: bool,
     /// Exit with 3 when nothing matches
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub fail_empty: bool,
 }
 
@@ -59,19 +66,26 @@ pub struct ListArgs {
 #[derive(Debug, Clone, Default, Args)]
 pub struct GuardArgs {
     /// Show what would be done, and do nothing
-    #[arg(long)]
+    #[arg(long, help_heading = "Safety")]
     pub dry_run: bool,
     /// Do it without asking
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Safety")]
     pub yes: bool,
     /// Do it only when exactly so many are hit; otherwise exit with 8
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Safety")]
     pub expect: Option<usize>,
     /// Allow a change without selectors, which hits all
-    #[arg(long)]
+    #[arg(long, help_heading = "Safety")]
     pub all: bool,
     /// How the result is written
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        help_heading = "Output"
+    )]
     pub output: Format,
 }
 
@@ -85,10 +99,10 @@ pub struct ChangeArgs {
     #[command(flatten)]
     pub guard: GuardArgs,
     /// Change Skynet's own instances, the daemons, too
-    #[arg(long)]
+    #[arg(long, help_heading = "Safety")]
     pub include_system: bool,
     /// Allow bare words in `--where`, which match by similarity
-    #[arg(long)]
+    #[arg(long, help_heading = "Safety")]
     pub allow_fuzzy: bool,
 }
 
@@ -108,7 +122,7 @@ pub struct DeployArgs {
     #[command(flatten)]
     pub guard: GuardArgs,
     /// Allow bare words in `--where`, which match by similarity
-    #[arg(long)]
+    #[arg(long, help_heading = "Safety")]
     pub allow_fuzzy: bool,
     /// The program's arguments, behind `--`
     #[arg(last = true, value_name = "ARGS")]
@@ -143,7 +157,7 @@ pub struct RegistryArgs {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Listen on an address that other machines reach, without authentication
-    #[arg(long)]
+    #[arg(long, help_heading = "Safety")]
     pub allow_insecure: bool,
 }
 
@@ -162,7 +176,7 @@ pub struct TopArgs {
     #[command(flatten)]
     pub selectors: Selectors,
     /// Print one frame of this size as text, and end
-    #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = parse_size)]
+    #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = parse_size, help_heading = "Output")]
     pub snapshot: Option<(u16, u16)>,
 }
 
@@ -178,6 +192,14 @@ fn parse_size(text: &str) -> Result<(u16, u16), String> {
     text.split_once('x')
         .and_then(|(width, height)| side(width).zip(side(height)))
         .ok_or_else(|| format!("`{text}` is no size such as 120x36"))
+}
+
+/// The arguments of `completions`.
+#[derive(Debug, Clone, Args)]
+pub struct CompletionsArgs {
+    /// The shell that is to complete the arguments of `sky`
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
 }
 
 /// The arguments of `help`.

@@ -45,7 +45,7 @@ pub struct Selectors {
     pub port: Vec<u16>,
     /// Those that clients may choose; `=no` for the others
     #[arg(long, value_name = "yes|no", num_args = 0..=1, require_equals = true,
-          default_missing_value = "yes", value_parser = clap::builder::BoolishValueParser::new())]
+          default_missing_value = "yes", hide_possible_values = true, value_parser = clap::builder::BoolishValueParser::new())]
     pub registered: Option<bool>,
     /// Those that a filter selects, as `region=east avg>50ms`
     #[arg(long = "where", value_name = "FILTER", allow_hyphen_values = true)]

@@ -1,4 +1,4 @@
-//! `sky help`: a command's help, or the exit codes.
+//! `sky help` and `sky completions`: what can be read out of the definition of the arguments.
 
 use clap::CommandFactory;
 
@@ -15,6 +15,16 @@ pub fn run(topic: Option<&str>, output: Output) -> Result<(), Failure> {
         return output.write(EXIT_CODES);
     }
     output.write(&text(topic, output.color)?)
+}
+
+/// Writes the script that lets a shell complete the arguments of `sky`.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn completions(shell: clap_complete::Shell, output: Output) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "sky", &mut script);
+    output.write(&String::from_utf8_lossy(&script))
 }
 
 /// The help of a command, or of all.

@@ -143,6 +143,7 @@ async fn every_end_has_its_exit_code() {
         ("start --all --yes", 3),
         ("deploy ./x --yes", 2),
         ("help exit-codes", 0),
+        ("completions bash", 0),
         ("help nothing", 2),
         ("call --address 127.0.0.1:1 X Y", 5),
     ] {

@@ -182,3 +182,21 @@ async fn lines_are_remembered_but_not_those_behind_a_space() {
     again.send("\u{15}exit\r");
     assert_eq!(again.end(), (0, true));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_on_a_terminal_asks_before_it_changes() {
+    let cluster = Cluster::start().await;
+    let env = HashMap::from([("SKYNET_REGISTRY", cluster.server.url())]);
+    let line = ["unregister", "--service", "TestService"];
+    let declined = Terminal::start(&line, (80, 24), &env);
+    declined.until("Type TestService to unregister:");
+    declined.send("\r");
+    assert_eq!(declined.end(), (6, true));
+    let confirmed = Terminal::start(&line, (80, 24), &env);
+    confirmed.until("Type TestService to unregister:");
+    confirmed.send("TestService\r");
+    assert_eq!(confirmed.end(), (0, true));
+    cluster
+        .until(|snapshot| snapshot.instances().all(|found| !found.registered))
+        .await;
+}
