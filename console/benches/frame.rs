@@ -46,7 +46,7 @@ fn instance(number: u32) -> Instance {
         },
         address: Some(([10, 0, third, fourth], port).into()),
         admin_address: None,
-        registered: number % 50 != 0,
+        registered: !number.is_multiple_of(50),
         state: InstanceState::Ready,
         reason: None,
         process: Some(process(number)),
@@ -96,13 +96,16 @@ fn frame(criterion: &mut Criterion) {
 fn key(criterion: &mut Criterion) {
     let mut state = console();
     let mut down = true;
-    criterion.bench_function("key that moves the cursor at 100,000 instances", |bencher| {
-        bencher.iter(|| {
-            let motion = if down { Motion::Down } else { Motion::Up };
-            down = !down;
-            black_box(update(&mut state, Action::Run(Command::Move(motion))))
-        });
-    });
+    criterion.bench_function(
+        "key that moves the cursor at 100,000 instances",
+        |bencher| {
+            bencher.iter(|| {
+                let motion = if down { Motion::Down } else { Motion::Up };
+                down = !down;
+                black_box(update(&mut state, Action::Run(Command::Move(motion))))
+            });
+        },
+    );
 }
 
 fn snapshot(criterion: &mut Criterion) {
@@ -115,7 +118,7 @@ fn snapshot(criterion: &mut Criterion) {
         bencher.iter(|| {
             number += 1;
             let mut changed = instance(number % INSTANCES);
-            changed.registered = number % 2 == 0;
+            changed.registered = number.is_multiple_of(2);
             next.apply(Change::PutInstance(Arc::new(changed)));
             black_box(update(&mut state, Action::Data(Arc::new(next.clone()))))
         });

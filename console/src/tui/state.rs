@@ -201,6 +201,8 @@ pub struct State {
     pub now: Moment,
     /// The terminal's columns and rows.
     pub size: (u16, u16),
+    /// When the console was opened.
+    pub opened: Instant,
     /// Whether the terminal's window is looked at, as far as the terminal says so.
     pub focused: bool,
     /// Where the console looks.
@@ -247,6 +249,7 @@ impl State {
     pub fn new(now: Moment, place: Place) -> Self {
         Self {
             now,
+            opened: now.mono,
             size: (0, 0),
             focused: true,
             place,
@@ -289,11 +292,14 @@ impl State {
 
     /// Shows a passing message.
     pub fn toast(&mut self, tone: Tone, text: impl Into<String>) {
+        let text = text.into();
+        // Said again, it is not shown twice.
+        self.toasts.retain(|toast| toast.text != text);
         if self.toasts.len() >= MAX_TOASTS {
             self.toasts.pop_front();
         }
         self.toasts.push_back(Toast {
-            text: text.into(),
+            text,
             tone,
             until: self.now.mono + tone.shown_for(),
         });

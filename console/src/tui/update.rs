@@ -66,6 +66,7 @@ fn run(state: &mut State, command: Command) -> Vec<Effect> {
     if command != Command::Quit {
         state.quit_until = None;
     }
+    state.table_mut().touched = true;
     match command {
         Command::View(view) => list::show(state, view),
         Command::Move(motion) => list::go(state, motion),

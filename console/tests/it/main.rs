@@ -9,3 +9,4 @@ mod demo;
 mod oneshot;
 mod shell_pty;
 mod support;
+mod tui_pty;

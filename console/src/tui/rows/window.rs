@@ -4,6 +4,8 @@
 //! leaves empty lines at the end while rows above are hidden; moving forgets what lingered only
 //! because the cursor was on it.
 
+use std::time::Duration;
+
 use super::super::action::Motion;
 use super::super::cells::cell;
 use super::super::columns::Column;
@@ -12,6 +14,9 @@ use super::super::layout::{Shape, layout};
 use super::super::state::State;
 use super::super::state::row::{Lingering, Row};
 use crate::theme::Glyphs;
+
+/// How long an untouched console stays at its first row.
+const FRESH: Duration = Duration::from_secs(3);
 
 /// The rows on the screen.
 pub fn visible(state: &State) -> &[Row] {
@@ -35,7 +40,10 @@ pub fn settle(state: &mut State) {
         .cursor
         .as_ref()
         .and_then(|key| state.rows.list.iter().position(|row| row.is(key)));
-    // A table that nobody has touched begins at its first row and shows its beginning.
+    // A console that has just been opened and that nobody has touched stays at the first row, while
+    // the cluster is read or comes up; after that the cursor keeps its identity, moved or not.
+    let fresh = state.now.mono.saturating_duration_since(state.opened) < FRESH;
+    let found = found.filter(|_| table.touched || !fresh);
     let index = found.or((len > 0).then_some(0));
     let key = index
         .and_then(|index| state.rows.list.get(index))

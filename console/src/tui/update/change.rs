@@ -105,7 +105,8 @@ pub(super) fn under_cursor(state: &mut State, verb: Verb) -> Vec<Effect> {
     let instances = rows::instances_behind(state, &key);
     let what = match &key {
         RowKey::Instance(_) => "the row under the cursor".to_owned(),
-        key => format!("all that matches the filter {}", group_name(key)),
+        key if state.filter.query().is_all() => format!("all instances {}", group_name(key)),
+        key => format!("all instances {} that match the filter", group_name(key)),
     };
     confirm(state, verb, &instances, &what);
     Vec::new()

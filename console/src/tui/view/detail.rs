@@ -53,7 +53,7 @@ pub(super) fn draw(state: &State, theme: &Theme, buffer: &mut Buffer, regions: &
     if regions.detail.height == 1 {
         one_line(state, theme, buffer, regions.detail, row);
     } else if regions.detail.width >= SIDE_BY_SIDE {
-        let half = regions.detail.width / 2 + 4;
+        let half = regions.detail.width * 7 / 15;
         let left = Rect {
             width: half,
             ..regions.detail

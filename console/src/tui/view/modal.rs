@@ -8,7 +8,7 @@ use skynet::query::Verb;
 use skynet::session::plan::Demand;
 
 use super::help::more;
-use super::pen::{Pen, boxed, line_of};
+use super::pen::{Pen, boxed, cursor_line, line_of};
 use crate::theme::{Role, Theme};
 use crate::tui::action::{BINDINGS, Command, Mode};
 use crate::tui::format::{plural, width};
@@ -73,7 +73,7 @@ fn sort(state: &State, chosen: usize, theme: &Theme, buffer: &mut Buffer, body: 
             .skip(1);
         pen.text(column.about(), theme.style(Role::Muted));
         if index == chosen {
-            buffer.set_style(line, theme.style(Role::Cursor));
+            cursor_line(theme, buffer, line);
         }
     }
     more(theme, buffer, area, (first, shown, columns.len()));
@@ -101,7 +101,7 @@ fn menu(state: &State, chosen: usize, theme: &Theme, buffer: &mut Buffer, screen
             pen.text(binding.help, theme.style(Role::Text));
         }
         if index == chosen {
-            buffer.set_style(line, theme.style(Role::Cursor));
+            cursor_line(theme, buffer, line);
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
-use ratatui::style::Style;
+use ratatui::style::{Color, Style};
 
 use crate::theme::{Role, Theme};
 use crate::tui::format;
@@ -103,6 +103,14 @@ impl<'a> Pen<'a> {
         let text = symbol.repeat(usize::from(self.room()));
         self.text(&text, style);
     }
+}
+
+/// Makes `area` the line under the cursor: in one color, since colors of their own would turn into
+/// patches of background when a theme reverses the line.
+pub(super) fn cursor_line(theme: &Theme, buffer: &mut Buffer, area: Rect) {
+    let area = area.intersection(*buffer.area());
+    let plain = Style::new().fg(Color::Reset).bg(Color::Reset);
+    buffer.set_style(area, plain.patch(theme.style(Role::Cursor)));
 }
 
 /// A line of `area`, counted from its top; without height below its end.

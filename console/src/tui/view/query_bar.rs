@@ -10,7 +10,7 @@ use skynet::query::classify::{Role as Part, classify};
 use skynet::query::complete::Candidate;
 use skynet::query::{Diagnostic, Parsed};
 
-use super::pen::{Pen, boxed, line_of};
+use super::pen::{Pen, boxed, cursor_line, line_of};
 use crate::theme::{Role, Theme};
 use crate::tui::format::{grouped, width};
 use crate::tui::layout::{Regions, Shape};
@@ -128,7 +128,7 @@ fn draw_line(
 fn verdict(state: &State, theme: &Theme, pen: &mut Pen<'_>, narrow: bool) {
     let broken = state.filter.is_broken();
     let (sign, word, role) = if broken {
-        (theme.glyphs.pick("✗", "!"), "invalid", Role::Error)
+        (theme.glyphs.pick("✗", "!"), "invalid", Role::Bad)
     } else if state.filter.is_waiting() {
         (theme.glyphs.pick("…", "."), "waits", Role::Muted)
     } else {
@@ -206,7 +206,7 @@ fn rule(theme: &Theme, buffer: &mut Buffer, area: Rect, bar: &Bar<'_>, scrolled:
     let role = if fault.incomplete && bar.focused {
         Role::Warn
     } else {
-        Role::Error
+        Role::Bad
     };
     let source = bar.line.text();
     let before = source.get(..fault.span.start).map_or(0, width);
@@ -303,7 +303,7 @@ pub(super) fn draw_completions(
         pen.skip(2)
             .text(&candidate.description, theme.style(Role::Muted));
         if chosen == Some(candidate) {
-            buffer.set_style(area, theme.style(Role::Cursor));
+            cursor_line(theme, buffer, area);
         }
     }
 }

@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::style::Modifier;
 use skynet::registry::link::Link;
 
-use super::pen::{Pen, line_of};
+use super::pen::{Pen, cursor_line, line_of};
 use crate::theme::{Role, Theme};
 use crate::tui::cells::{cell, present};
 use crate::tui::columns::{Column, Place};
@@ -87,7 +87,7 @@ fn finish(theme: &Theme, buffer: &mut Buffer, area: Rect, looks: Looks) {
         buffer.set_style(area, theme.style(Role::Gone));
     }
     if looks.cursor {
-        buffer.set_style(area, theme.style(Role::Cursor));
+        cursor_line(theme, buffer, area);
     }
 }
 
