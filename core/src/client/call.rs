@@ -212,7 +212,7 @@ async fn attempt(
     info: RequestInfo<'_>,
     deadline: Instant,
 ) -> Attempt {
-    let _in_flight = peer.begin();
+    let in_flight = peer.begin();
     let connection = match timeout_at(deadline, peer.connection()).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
@@ -230,14 +230,15 @@ async fn attempt(
     let began = Instant::now();
     match connection.call(request).await {
         Ok(reply) => {
-            peer.answered(began.elapsed());
+            in_flight.answered(began.elapsed());
             Attempt::Answered(reply)
         }
         Err(failure) => {
             if connection.is_closed() {
                 peer.lost(&connection);
-            } else if !matches!(failure, CallFailure::Rejected { .. }) {
-                peer.failed();
+            } else if failure.retry() != Retry::Never {
+                // A refusal of the request itself, or of its size, says nothing of the instance.
+                in_flight.failed();
             }
             Attempt::Failed(failure)
         }

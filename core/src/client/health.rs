@@ -63,11 +63,11 @@ impl Health {
             .is_some_and(|until| now < until || self.probing)
     }
 
-    /// Notes that a call goes out: after an ejection, it is the probe.
-    pub(super) fn calling(&mut self, now: Instant) {
-        if self.ejected_until.is_some_and(|until| now >= until) {
-            self.probing = true;
-        }
+    /// Notes that a call goes out; `true` when it is the probe after an ejection.
+    pub(super) fn calling(&mut self, now: Instant) -> bool {
+        let is_probe = !self.probing && self.ejected_until.is_some_and(|until| now >= until);
+        self.probing |= is_probe;
+        is_probe
     }
 
     /// Notes an answer, whatever it said.
@@ -100,7 +100,7 @@ impl Health {
         eject
     }
 
-    /// Notes that a call was given up by its caller, which says nothing of the instance.
+    /// Notes that the probe was given up by its caller, which says nothing of the instance.
     pub(super) fn abandoned(&mut self) {
         self.probing = false;
     }
@@ -160,7 +160,8 @@ mod tests {
         assert!(health.is_ejected(start));
         let over = start + EJECT_FOR;
         assert!(!health.is_ejected(over));
-        health.calling(over);
+        assert!(health.calling(over));
+        assert!(!health.calling(over));
         assert!(health.is_ejected(over), "only the probe may call");
         health.answered(MS, over);
         assert!(!health.is_ejected(over));
@@ -174,7 +175,7 @@ mod tests {
             health.failed(start);
         }
         let over = start + EJECT_FOR;
-        health.calling(over);
+        assert!(health.calling(over));
         assert!(health.failed(over));
         assert!(health.is_ejected(over + EJECT_FOR));
         assert!(!health.is_ejected(over + EJECT_FOR * 2));

@@ -21,6 +21,9 @@ use crate::rpc::{ConnectError, ConnectOptions, Connection, Expected};
 /// How long a connection may take to stand.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The longest wait between two attempts to connect again.
+const MOST_WAIT: Duration = Duration::from_secs(5);
+
 /// An instance that calls may go to.
 pub(super) struct Peer {
     pub(super) instance: Arc<Instance>,
@@ -41,12 +44,34 @@ struct PeerState {
 }
 
 /// A call that is under way; dropping it ends the count.
-pub(super) struct InFlight<'peer>(&'peer Peer);
+pub(super) struct InFlight<'peer> {
+    peer: &'peer Peer,
+    is_probe: bool,
+}
+
+impl InFlight<'_> {
+    /// Notes an answer of the method, or an error of its own.
+    pub(super) fn answered(&self, latency: Duration) {
+        self.peer.state().health.answered(latency, Instant::now());
+    }
+
+    /// Notes a time-out or a refusal to execute.
+    pub(super) fn failed(&self) {
+        if self.peer.state().health.failed(Instant::now()) {
+            tracing::info!(
+                service = %self.peer.instance.service(), address = %self.peer.address,
+                "the instance fails, it is left alone for a while"
+            );
+        }
+    }
+}
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.0.state().health.abandoned();
+        self.peer.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.is_probe {
+            self.peer.state().health.abandoned();
+        }
     }
 }
 
@@ -102,8 +127,11 @@ impl Peer {
     /// Counts a call that goes out.
     pub(super) fn begin(&self) -> InFlight<'_> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.state().health.calling(Instant::now());
-        InFlight(self)
+        let is_probe = self.state().health.calling(Instant::now());
+        InFlight {
+            peer: self,
+            is_probe,
+        }
     }
 
     /// The connection that stands, or a new one.
@@ -121,31 +149,17 @@ impl Peer {
         match self.open().await {
             Ok(connection) => Ok(connection),
             Err(error) => {
-                self.take_out(&error);
+                self.take_out(Some(&error));
                 Err(error)
             }
         }
     }
 
-    /// Notes an answer of the method, or an error of its own.
-    pub(super) fn answered(&self, latency: Duration) {
-        self.state().health.answered(latency, Instant::now());
-    }
-
-    /// Notes a time-out or a refusal to execute.
-    pub(super) fn failed(&self) {
-        if self.state().health.failed(Instant::now()) {
-            tracing::info!(
-                service = %self.instance.service(), address = %self.address,
-                "the instance fails, it is left alone for a while"
-            );
-        }
-    }
-
     /// Notes that a connection ended under a call: out of the choice until another stands.
     pub(super) fn lost(self: &Arc<Self>, connection: &Connection) {
-        if connection.is_closed() {
-            self.take_out(&"the connection ended");
+        // Another may stand already, opened while this one was drained.
+        if connection.is_closed() && !self.is_connected() {
+            self.take_out(None);
         }
     }
 
@@ -176,15 +190,25 @@ impl Peer {
     }
 
     /// Out of the choice; one task tries to connect until it stands or the peer is forgotten.
-    fn take_out(self: &Arc<Self>, why: &dyn std::fmt::Display) {
+    fn take_out(self: &Arc<Self>, why: Option<&ConnectError>) {
         let mut state = self.state();
         state.connection = None;
         if std::mem::replace(&mut state.down, true) {
             return;
         }
         drop(state);
-        tracing::debug!(service = %self.instance.service(), address = %self.address, %why, "out of the choice");
-        tokio::spawn(reconnect(Arc::downgrade(self)));
+        let service = self.instance.service();
+        let mut backoff = Backoff::new(Duration::from_millis(100), MOST_WAIT);
+        match why {
+            // Its entry is old: whoever has the address now is not called, and seldom asked.
+            Some(error @ ConnectError::Mismatch { .. }) => {
+                tracing::warn!(%service, %error, "an instance is not who it should be");
+                backoff = Backoff::new(MOST_WAIT, MOST_WAIT);
+            }
+            Some(error) => tracing::debug!(%service, %error, "out of the choice"),
+            None => tracing::debug!(%service, address = %self.address, "its connection ended"),
+        }
+        tokio::spawn(reconnect(Arc::downgrade(self), backoff));
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, PeerState> {
@@ -193,8 +217,7 @@ impl Peer {
 }
 
 /// Tries until a connection stands or nobody wants the peer any more.
-async fn reconnect(peer: Weak<Peer>) {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+async fn reconnect(peer: Weak<Peer>, mut backoff: Backoff) {
     loop {
         sleep(backoff.next_wait()).await;
         let Some(peer) = peer.upgrade() else { return };

@@ -132,7 +132,11 @@ async fn renew_until_lost(
                 return;
             }
         }
-        match renew(etcd, lease).await {
+        let renewed = tokio::select! {
+            renewed = renew(etcd, lease) => renewed,
+            _doubt = doubts.wait_for(|doubted| *doubted == lease) => return,
+        };
+        match renewed {
             Ok(true) => {
                 backoff.reset();
                 wait = renewal_wait(ttl);

@@ -52,6 +52,7 @@ impl Handle {
             leave: leave.clone(),
             decided: false,
             mod_revision: 0,
+            watch_from: 1,
         };
         Self {
             entry,

@@ -133,8 +133,9 @@ impl ViewBuilder {
         };
         match known.state {
             State::Suspect => {}
+            // Only a daemon's word on it is left, and that is not what vanished.
+            state if state.is_child_only() => {}
             State::Leaving | State::Dead => self.snapshot.apply(Change::RemoveInstance(id)),
-            _ if known.lease == 0 => {}
             _ => {
                 let suspect = Instance {
                     state: State::Suspect,

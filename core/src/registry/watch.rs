@@ -221,7 +221,9 @@ impl Follower {
                     if let Some(end) = self.take(&response, position, from) {
                         return Ok(end);
                     }
-                    backoff.reset();
+                    if !response.created() {
+                        backoff.reset();
+                    }
                 }
                 () = sleep_until(ask_at) => {
                     ask_at += ASK_EVERY;
@@ -273,7 +275,13 @@ impl Follower {
                 reason = response.cancel_reason(),
                 "the watch was cancelled, listing again"
             );
-            return Some(End::ListAgain);
+            // Cancelled for another reason, it may be again: then not without a wait.
+            let compacted = response.compact_revision() > 0;
+            return Some(if compacted {
+                End::ListAgain
+            } else {
+                End::Resume
+            });
         }
         let at = position_of(response.header());
         if at.cluster_id != position.cluster_id || (response.created() && at.revision < from) {

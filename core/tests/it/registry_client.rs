@@ -42,6 +42,8 @@ on_both!(
     a_living_holder_is_not_overwritten_and_a_dead_one_is,
     a_restart_of_the_registry_loses_nothing,
     unreadable_entries_are_passed_over,
+    a_compaction_costs_no_wish,
+    an_entry_that_others_spoil_is_put_right,
 );
 
 fn registry(server: &TestRegistry) -> Registry {
@@ -222,11 +224,22 @@ async fn a_living_holder_is_not_overwritten_and_a_dead_one_is(server: TestRegist
     held.process = ProcessId::of(child.id()).unwrap().unwrap();
     let holder = first.register(identity(1), held.clone());
     registered(&holder).await;
-    // The same address under another id.
+    // The same address under another id, and another address, which is free.
     let claimant = second.register(identity(2), value(9001));
+    let beside = second.register(identity(3), value(9002));
+    registered(&beside).await;
     let view = second.view();
     until(&view, "the holder", |now| state_of(now, 1).is_some()).await;
     assert!(!*claimant.stands().borrow());
+    let mut etcd = etcd_client::Client::connect([server.url()], None)
+        .await
+        .unwrap();
+    let claim = etcd.get("/test/addr/host%2F1/9001", None).await.unwrap();
+    let claim = claim.kvs()[0].value_str().unwrap().to_owned();
+    assert!(
+        claim.contains(&InstanceId::from_u128(1).to_string()),
+        "{claim}"
+    );
     child.kill().unwrap();
     child.wait().unwrap();
     drop(holder);
@@ -291,4 +304,64 @@ async fn unreadable_entries_are_passed_over(server: TestRegistry) {
     let snapshot = registry.snapshot().await.unwrap();
     assert_eq!(snapshot.len(), 1);
     assert_eq!(snapshot.hosts().count(), 0);
+}
+
+async fn a_compaction_costs_no_wish(mut server: TestRegistry) {
+    let registry = registry(&server);
+    let registration = registry.register(identity(1), value(9001));
+    registered(&registration).await;
+    let mut etcd = etcd_client::Client::connect([server.url()], None)
+        .await
+        .unwrap();
+    for _ in 0..20 {
+        etcd.put("/elsewhere", "x", None).await.unwrap();
+    }
+    let last = etcd.get("/elsewhere", None).await.unwrap();
+    etcd.compact(last.header().unwrap().revision(), None)
+        .await
+        .unwrap();
+    // Every watch has to begin again, behind history that is gone.
+    server.kill().await;
+    server.restart().await.unwrap();
+    let operator = self::registry(&server);
+    operator.set_registered(&identity(1), false).await.unwrap();
+    let mut wish = registration.wish();
+    let followed = tokio::time::timeout(PATIENCE, wish.wait_for(|wish| !*wish)).await;
+    followed.expect("the wish never came").unwrap();
+}
+
+async fn an_entry_that_others_spoil_is_put_right(server: TestRegistry) {
+    let registry = registry(&server);
+    let registration = registry.register(identity(1), value(9001));
+    registered(&registration).await;
+    let view = registry.view();
+    until(&view, "the instance", |now| {
+        state_of(now, 1) == Some(State::Ready)
+    })
+    .await;
+    let mut etcd = etcd_client::Client::connect([server.url()], None)
+        .await
+        .unwrap();
+    let key = format!(
+        "/test/instances/Echo/1/east/host%2F1/{}",
+        InstanceId::from_u128(1)
+    );
+    let standing = etcd.get(key.as_str(), None).await.unwrap();
+    let right = standing.kvs()[0].value().to_vec();
+    for spoiled in [b"nonsense".to_vec(), right] {
+        // Without a lease, it would outlive its process.
+        etcd.put(key.as_str(), spoiled, None).await.unwrap();
+        let healed = async {
+            loop {
+                let now = etcd.get(key.as_str(), None).await.unwrap();
+                let now = &now.kvs()[0];
+                if now.lease() != 0 && now.value().starts_with(b"{") {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, healed)
+            .await
+            .expect("never healed");
+    }
 }

@@ -38,6 +38,9 @@ pub(super) struct Worker {
     pub(super) decided: bool,
     /// The revision of our last write, or of the last foreign one that we took over.
     pub(super) mod_revision: i64,
+    /// Where the watch of the own key begins: behind what has been read, and never in history that
+    /// was compacted.
+    pub(super) watch_from: i64,
 }
 
 /// What stands under our keys, when they are not free.
@@ -117,6 +120,7 @@ impl Worker {
             match self.write_if_unchanged(lease, &seen).await? {
                 Ok(revision) => {
                     self.mod_revision = revision;
+                    self.watch_from = revision + 1;
                     self.decided = false;
                     return Ok(());
                 }
@@ -237,6 +241,10 @@ impl Worker {
                 key: self.key(),
                 source,
             })?;
+        if same {
+            // Our decision stands there, even if the answer to its write was lost.
+            self.decided = false;
+        }
         self.tell_wish();
         Ok(same)
     }
@@ -249,42 +257,50 @@ impl Worker {
     ) -> Result<(), Error> {
         let mut stream: Option<(WatchStream, usize)> = None;
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-        let mut check_at = Instant::now() + SELF_CHECK.mul_f64(0.9 + 0.2 * fastrand::f64());
+        let mut check_at = next_check();
         loop {
-            if stream.is_none() {
-                match self.watch_own_key().await {
-                    Ok(opened) => {
-                        // What happened while nobody watched comes with the start revision, but
-                        // not if it was compacted: look once.
-                        stream = Some(opened);
-                        check_at = check_at.min(Instant::now() + Duration::from_secs(1));
-                    }
-                    Err(error) => {
-                        tracing::debug!(%error, "the own entry is not watched");
-                        tokio::select! {
-                            () = sleep(backoff.next_wait()) => continue,
-                            () = lease_lost(leases, lease) => return Ok(()),
-                        }
-                    }
-                }
-            }
             let Some((events, endpoint)) = &mut stream else {
+                stream = self
+                    .watch_own_key()
+                    .await
+                    .inspect_err(|error| tracing::debug!(%error, "the own entry is not watched"))
+                    .ok();
+                if stream.is_some() {
+                    // What happened while nobody watched comes with the start revision, but not
+                    // if it was compacted: look once.
+                    check_at = check_at.min(Instant::now() + Duration::from_secs(1));
+                } else if pause(&mut backoff, leases, lease).await.is_break() {
+                    return Ok(());
+                }
                 continue;
             };
             let endpoint = *endpoint;
             tokio::select! {
-                message = events.message() => match message {
-                    Ok(Some(response)) if !response.canceled() => {
-                        backoff.reset();
-                        if self.take_events(&response, lease).await?.is_break() {
-                            return Ok(());
-                        }
-                    }
-                    Ok(_) | Err(_) => {
+                message = events.message() => {
+                    let Ok(Some(response)) = message else {
                         self.etcd.leave(endpoint);
                         stream = None;
+                        if pause(&mut backoff, leases, lease).await.is_break() {
+                            return Ok(());
+                        }
+                        continue;
+                    };
+                    if response.canceled() {
+                        // After a compaction the entry itself says where to go on.
+                        stream = None;
+                        let waited = pause(&mut backoff, leases, lease).await;
+                        if waited.is_break() || self.check(lease).await?.is_break() {
+                            return Ok(());
+                        }
+                        continue;
                     }
-                },
+                    if !response.events().is_empty() {
+                        backoff.reset();
+                    }
+                    if self.take_events(&response, lease).await?.is_break() {
+                        return Ok(());
+                    }
+                }
                 () = lease_lost(leases, lease) => {
                     self.stands.send_replace(false);
                     return Ok(());
@@ -297,10 +313,11 @@ impl Worker {
                     }
                 }
                 () = sleep_until(check_at) => {
-                    check_at = Instant::now() + SELF_CHECK.mul_f64(0.9 + 0.2 * fastrand::f64());
+                    check_at = next_check();
                     if self.check(lease).await?.is_break() {
                         return Ok(());
                     }
+                    backoff.reset();
                 }
             }
         }
@@ -308,7 +325,7 @@ impl Worker {
 
     async fn watch_own_key(&self) -> Result<(WatchStream, usize), Error> {
         let (mut client, endpoint) = self.etcd.current().await?;
-        let options = WatchOptions::new().with_start_revision(self.mod_revision + 1);
+        let options = WatchOptions::new().with_start_revision(self.watch_from);
         let opened = timeout(WATCH_TIMEOUT, client.watch(self.key(), Some(options))).await;
         match opened {
             Ok(Ok(stream)) => Ok((stream, endpoint)),
@@ -341,9 +358,15 @@ impl Worker {
                 continue;
             };
             self.mod_revision = kv.mod_revision();
+            self.watch_from = self.watch_from.max(kv.mod_revision() + 1);
             match event.event_type() {
                 EventType::Put => {
-                    if !self.adopt(kv.value())? {
+                    // What cannot be read stands over our own entry, so it is put right.
+                    let same = self.adopt(kv.value()).unwrap_or_else(|error| {
+                        tracing::warn!(%error, "the own entry was overwritten");
+                        false
+                    });
+                    if !same || kv.lease() != lease {
                         self.write_own(lease).await?;
                     }
                     let wish = self.own.registered();
@@ -369,6 +392,10 @@ impl Worker {
                 async move { client.get(key, None).await }
             })
             .await?;
+        let revision = response
+            .header()
+            .map_or(0, etcd_client::ResponseHeader::revision);
+        self.watch_from = self.watch_from.max(revision + 1);
         let Some(kv) = response.kvs().first() else {
             self.stands.send_replace(false);
             self.keeper.replace(lease);
@@ -470,6 +497,23 @@ impl Worker {
             })
             .await?;
         Ok(response.succeeded())
+    }
+}
+
+/// When the own key is looked at next though no event came.
+fn next_check() -> Instant {
+    Instant::now() + SELF_CHECK.mul_f64(0.9 + 0.2 * fastrand::f64())
+}
+
+/// Waits before the watch is opened again; breaks when the lease is lost meanwhile.
+async fn pause(
+    backoff: &mut Backoff,
+    leases: &mut watch::Receiver<Option<i64>>,
+    lease: i64,
+) -> ControlFlow<()> {
+    tokio::select! {
+        () = sleep(backoff.next_wait()) => ControlFlow::Continue(()),
+        () = lease_lost(leases, lease) => ControlFlow::Break(()),
     }
 }
 
