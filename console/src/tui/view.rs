@@ -1,6 +1,6 @@
 //! From the state to cells: nothing here can change the state.
 //!
-//! Invariants: everything stands where [`layout`](super::layout::layout) says; only rows on the
+//! Invariants: everything stands where [`layout`] says; only rows on the
 //! screen are built; no control character reaches a cell, whoever wrote the text (all text goes
 //! through [`pen`]). Knows no terminal: it draws into a buffer.
 
