@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::report::plain;
 use crate::traffic::TrafficCounters;
 use crate::tui::{TuiConfig, run_tui};
 use cluster::Cluster;
@@ -178,7 +179,7 @@ fn print_counters(counters: &TrafficCounters, as_json: bool) -> anyhow::Result<(
     } else {
         let error = last_error
             .as_ref()
-            .map_or_else(String::new, |error| format!(" ({error})"));
+            .map_or_else(String::new, |error| format!(" ({})", plain(error)));
         writeln!(
             stdout,
             "calls: {sent} sent, {ok} ok, {failed} failed{error}"

@@ -1,5 +1,6 @@
 //! The demo's processes and files: the registry, a daemon for each host, a folder for all of them.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
@@ -13,19 +14,27 @@ use rustix::process::Signal;
 use skynet::registry::{Registry, RegistryConfig};
 use skynet::session::Session;
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::layout::{self, DemoHost};
 use super::{ClusterView, DemoArgs, reaper};
 
 /// How long services and daemons finish what they have when the demo leaves.
 const DRAIN: &str = "1s";
-/// From the beginning of leaving: when daemons that have not stopped are killed.
-const STOP_BY: Duration = Duration::from_millis(3_500);
-/// And when everything else is.
-const KILL_BY: Duration = Duration::from_millis(4_200);
+/// From the beginning of leaving, until when daemons are asked to stop,
+const ASK_BY: Duration = Duration::from_secs(2);
+/// until when they may take for it,
+const STOP_BY: Duration = Duration::from_millis(3_300);
+/// until when whatever else runs may end by itself,
+const KILL_BY: Duration = Duration::from_millis(3_800);
+/// and until when the keys on a given registry are deleted.
+const DELETE_BY: Duration = Duration::from_millis(4_700);
 /// How long the registry may take to answer for the first time.
 const REGISTRY_TIMEOUT: Duration = Duration::from_secs(20);
+/// Where the demo's own registry listens.
+const REGISTRY_PORTS: std::ops::Range<u16> = 20_000..30_000;
+/// How many of them are tried.
+const PORT_ATTEMPTS: usize = 100;
 /// The ports that services of each host share.
 const PORTS: &str = "9000-9999";
 
@@ -119,20 +128,19 @@ impl Cluster {
     /// Takes everything away: within five seconds no process and no file is left.
     pub(super) async fn stop(mut self) {
         let begun = Instant::now();
-        self.stop_daemons(begun + Duration::from_millis(2_500))
-            .await;
-        if !reaper::have_ended(&self.daemon_pids, begun + STOP_BY).await {
+        self.stop_daemons(begun + ASK_BY).await;
+        if !self.daemons_are_gone(begun + STOP_BY).await {
             tracing::warn!("daemons did not stop in time, killing them");
         }
-        let registry_pid = self.registry_pid.take();
-        if registry_pid.is_none() {
-            self.kill_services(begun + KILL_BY).await;
-            let deleted = timeout(
-                Duration::from_millis(700),
-                self.session.registry().delete_prefix(),
-            )
-            .await;
-            match deleted {
+        let registry = self.registry_pid.take();
+        let keep = registry.as_slice();
+        if !reaper::all_ended(keep, begun + KILL_BY).await {
+            tracing::warn!("processes did not stop in time, killing them");
+            reaper::kill_all(keep, begun + KILL_BY + Duration::from_millis(200)).await;
+        }
+        if registry.is_none() {
+            let deleted = self.session.registry().delete_prefix();
+            match timeout_at(begun + DELETE_BY, deleted).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(%error, "the demo's keys are left behind"),
                 Err(_elapsed) => {
@@ -141,7 +149,7 @@ impl Cluster {
             }
         }
         // Of our own registry nothing is to be kept, so it needs no farewell.
-        reaper::kill_all(begun + Duration::from_millis(4_800)).await;
+        reaper::kill_all(&[], begun + DELETE_BY + Duration::from_millis(100)).await;
         if let Err(error) = self.folder.close() {
             tracing::warn!(%error, "the demo's folder could not be removed");
         }
@@ -151,33 +159,41 @@ impl Cluster {
     async fn stop_daemons(&self, until: Instant) {
         let asked = async {
             let snapshot = self.session.snapshot().await?;
-            let hosts: Vec<_> = snapshot.hosts().cloned().collect();
             let within = until.saturating_duration_since(Instant::now());
-            let stops = hosts.iter().map(|host| async move {
+            let stops = snapshot.hosts().map(|host| async move {
                 if let Err(error) = self.session.stop_daemon(host, within).await {
                     tracing::debug!(host = %host.name, %error, "the daemon did not take the stop");
                 }
             });
             join_all(stops).await;
-            Ok::<_, skynet::registry::Error>(())
+            let known = snapshot.hosts().map(|host| host.process.pid).collect();
+            Ok::<HashSet<u32>, skynet::registry::Error>(known)
         };
-        let within = until
-            .saturating_duration_since(Instant::now())
-            .min(Duration::from_secs(2));
-        let asked = timeout(within, asked).await;
-        if !matches!(asked, Ok(Ok(()))) {
-            // The registry is away: our own daemons take an interrupt for the same.
-            for pid in &self.daemon_pids {
-                reaper::send(*pid, Signal::INT);
-            }
+        let known = timeout_at(until, asked).await;
+        let known = known.ok().and_then(Result::ok).unwrap_or_default();
+        // Ours take an interrupt for the same: those that are not registered yet, and all of them
+        // when the registry is away.
+        for pid in self.daemon_pids.iter().filter(|pid| !known.contains(pid)) {
+            reaper::send(*pid, Signal::INT);
         }
     }
 
-    async fn kill_services(&self, until: Instant) {
-        if !reaper::all_ended(until).await {
-            tracing::warn!("services did not stop in time, killing them");
-            reaper::kill_all(until + Duration::from_millis(200)).await;
+    /// Waits until our daemons have ended and no other is registered any more; `false` when the
+    /// time is over first.
+    async fn daemons_are_gone(&self, until: Instant) -> bool {
+        if !reaper::have_ended(&self.daemon_pids, until).await {
+            return false;
         }
+        let others_gone = async {
+            // A registry that does not answer tells of nobody.
+            while let Ok(snapshot) = self.session.snapshot().await {
+                if snapshot.hosts().next().is_none() {
+                    break;
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout_at(until, others_gone).await.is_ok()
     }
 
     async fn wait_for_registry(&self) -> anyhow::Result<()> {
@@ -194,6 +210,9 @@ impl Cluster {
                     return Err(elapsed).with_context(named);
                 }
                 Ok(Err(_)) | Err(_) => sleep(Duration::from_millis(50)).await,
+            }
+            if self.registry_pid.is_some_and(|pid| !reaper::is_child(pid)) {
+                anyhow::bail!("the registry that was started has ended at once");
             }
         }
     }
@@ -247,9 +266,14 @@ impl Cluster {
     }
 }
 
-/// A loopback address that nobody listens on.
+/// A loopback address that nobody listens on, from ports that the system does not hand out by
+/// itself, so that nobody takes it before the registry does.
 fn free_address() -> anyhow::Result<SocketAddr> {
-    let listener =
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot find a free port")?;
-    listener.local_addr().context("cannot find a free port")
+    for _attempt in 0..PORT_ATTEMPTS {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, fastrand::u16(REGISTRY_PORTS)));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    anyhow::bail!("no free port for the registry between 20000 and 30000")
 }

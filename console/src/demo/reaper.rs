@@ -59,43 +59,49 @@ pub(super) fn send(pid: u32, signal: Signal) {
     }
 }
 
-/// Waits until this process has no child any more; `false` when the time is over first.
-pub(super) async fn all_ended(until: Instant) -> bool {
-    loop {
-        reap();
-        if children().is_empty() {
-            return true;
-        }
-        if Instant::now() >= until {
-            return false;
-        }
-        sleep_until((Instant::now() + LOOK_EVERY).min(until)).await;
-    }
+/// Whether this process has such a child, and it runs.
+pub(super) fn is_child(pid: u32) -> bool {
+    reap();
+    children().contains(&pid)
+}
+
+/// Waits until this process has no child any more but those; `false` when the time is over first.
+pub(super) async fn all_ended(but: &[u32], until: Instant) -> bool {
+    wait_until(until, || children().iter().all(|pid| but.contains(pid))).await
 }
 
 /// Waits until these have ended; `false` when the time is over first.
 pub(super) async fn have_ended(pids: &[u32], until: Instant) -> bool {
+    wait_until(until, || {
+        let left = children();
+        !pids.iter().any(|pid| left.contains(pid))
+    })
+    .await
+}
+
+/// Kills every child but those, and whatever they leave behind, generation by generation.
+pub(super) async fn kill_all(but: &[u32], until: Instant) {
+    loop {
+        for pid in children().into_iter().filter(|pid| !but.contains(pid)) {
+            send(pid, Signal::KILL);
+        }
+        let soon = (Instant::now() + LOOK_EVERY).min(until);
+        if all_ended(but, soon).await || Instant::now() >= until {
+            return;
+        }
+    }
+}
+
+async fn wait_until(until: Instant, holds: impl Fn() -> bool) -> bool {
     loop {
         reap();
-        let left = children();
-        if !pids.iter().any(|pid| left.contains(pid)) {
+        if holds() {
             return true;
         }
         if Instant::now() >= until {
             return false;
         }
         sleep_until((Instant::now() + LOOK_EVERY).min(until)).await;
-    }
-}
-
-/// Kills every child and whatever they leave behind, generation by generation.
-pub(super) async fn kill_all(until: Instant) {
-    while !children().is_empty() && Instant::now() < until {
-        for pid in children() {
-            send(pid, Signal::KILL);
-        }
-        let soon = Instant::now() + LOOK_EVERY;
-        all_ended(soon.min(until)).await;
     }
 }
 
