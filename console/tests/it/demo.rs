@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use skynet::registry::{Registry, RegistryConfig};
+use skynet::testing::TestRegistry;
 use tokio::time::Instant;
 
 /// How long a condition may take to come about on a busy machine.
@@ -177,23 +179,51 @@ fn a_killed_daemon_costs_nothing_and_the_next_one_adopts() {
             .any(|item| item["pid"] == next.id() && item["state"] == "ready")
     });
     assert_eq!(demo.ready(), before, "no instance was started again");
-    // It has adopted them: it starts again what dies.
-    let (victim, pid) = before
-        .iter()
-        .next()
-        .map(|(id, pid)| (id.clone(), *pid))
-        .unwrap();
-    kill(u32::try_from(pid).unwrap(), Signal::KILL);
-    until("the killed instance is back", || {
-        demo.ready().get(&victim).is_some_and(|now| *now != pid)
-    });
+    let daemon = demo.items(&["--service", "SkynetDaemon"]).remove(0);
+    let address = daemon["address"].as_str().unwrap();
+    let listed = demo.sky(&[
+        "call",
+        "--address",
+        address,
+        "SkynetDaemon",
+        "ListSubServices",
+        "{}",
+    ]);
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let children = listed["services"].as_object().unwrap();
+    let adopted: Vec<&String> = children.keys().collect();
+    assert_eq!(
+        adopted,
+        before.keys().collect::<Vec<_>>(),
+        "it has adopted them all"
+    );
+    assert!(
+        children.values().all(|child| child["running"] == true),
+        "{listed}"
+    );
     let (counters, _) = demo.stop();
-    // Only calls in flight on the killed instance may have failed.
-    let failed = counters["failed"].as_u64().unwrap();
-    assert!(failed <= 8, "{counters}");
+    assert_eq!(counters["failed"], 0, "{counters}");
     let ended = next.wait().unwrap();
     assert!(
         ended.success(),
         "the daemon was asked to stop, and ended with {ended}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_given_registry_nothing_is_left_either() {
+    let server = TestRegistry::embedded().await.unwrap();
+    let url = server.url();
+    let demo = tokio::task::spawn_blocking(move || Demo::start(&["--registry", &url]));
+    let demo = demo.await.unwrap();
+    let prefix = demo.report["prefix"].as_str().unwrap().to_owned();
+    assert!(prefix.starts_with("/skynet-demo-"), "{prefix}");
+    assert!(demo.report["pids"]["registry"].is_null());
+    let config = RegistryConfig::at(&server.url()).with_prefix(&prefix);
+    let registry = Registry::new(&config).unwrap();
+    assert!(registry.snapshot().await.unwrap().len() >= 20);
+    let (counters, _) = tokio::task::spawn_blocking(|| demo.stop()).await.unwrap();
+    assert_eq!(counters["failed"], 0, "{counters}");
+    let left = registry.snapshot().await.unwrap();
+    assert!(left.is_empty() && left.hosts().next().is_none(), "{left:?}");
 }
