@@ -187,34 +187,21 @@ impl Registry {
     ///
     /// Call it on a tokio runtime.
     pub fn register(&self, identity: Identity, value: InstanceValue) -> Registration {
-        let entry = Entry {
-            kind: EntryKind::Instance { identity, value },
-            decisions: 0,
-        };
-        let shared = &self.shared;
-        Registration::start(
-            Arc::clone(&shared.etcd),
-            self.keeper(),
-            Arc::clone(&shared.prefix),
-            entry,
-        )
+        Registration::of(self.hold(EntryKind::Instance { identity, value }))
     }
 
     /// Registers a host for its daemon, in the same way.
     ///
     /// Call it on a tokio runtime.
     pub fn register_host(&self, name: Arc<str>, value: HostValue) -> HostRegistration {
-        let entry = Entry {
-            kind: EntryKind::Host { name, value },
-            decisions: 0,
-        };
+        HostRegistration::of(self.hold(EntryKind::Host { name, value }))
+    }
+
+    fn hold(&self, kind: EntryKind) -> registration::Handle {
         let shared = &self.shared;
-        HostRegistration::start(
-            Arc::clone(&shared.etcd),
-            self.keeper(),
-            Arc::clone(&shared.prefix),
-            entry,
-        )
+        let entry = Entry { kind, decisions: 0 };
+        let (etcd, prefix) = (Arc::clone(&shared.etcd), Arc::clone(&shared.prefix));
+        registration::Handle::start(etcd, self.keeper(), prefix, entry)
     }
 
     /// Gives the process's lease back, with every entry that still hangs on it: the last step of a

@@ -19,13 +19,14 @@ use super::lease::LeaseKeeper;
 use super::value::{HostValue, InstanceValue};
 use crate::instance::State;
 
+mod claim;
 mod worker;
 
 /// How long leaving may take before the lease is left to end by itself.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the handles and the worker share.
-struct Handle {
+pub(super) struct Handle {
     entry: watch::Sender<Entry>,
     stands: watch::Receiver<bool>,
     wish: watch::Receiver<bool>,
@@ -34,7 +35,12 @@ struct Handle {
 }
 
 impl Handle {
-    fn start(etcd: Arc<Etcd>, keeper: Arc<LeaseKeeper>, prefix: Arc<str>, entry: Entry) -> Self {
+    pub(super) fn start(
+        etcd: Arc<Etcd>,
+        keeper: Arc<LeaseKeeper>,
+        prefix: Arc<str>,
+        entry: Entry,
+    ) -> Self {
         let (stands_sender, stands) = watch::channel(false);
         let (wish_sender, wish) = watch::channel(entry.registered());
         let own = entry.clone();
@@ -98,15 +104,8 @@ pub struct Registration {
 }
 
 impl Registration {
-    pub(super) fn start(
-        etcd: Arc<Etcd>,
-        keeper: Arc<LeaseKeeper>,
-        prefix: Arc<str>,
-        entry: Entry,
-    ) -> Self {
-        Self {
-            handle: Handle::start(etcd, keeper, prefix, entry),
-        }
+    pub(super) fn of(handle: Handle) -> Self {
+        Self { handle }
     }
 
     /// Changes the entry; it is written soon, and again after every loss. What it says of
@@ -169,15 +168,8 @@ pub struct HostRegistration {
 }
 
 impl HostRegistration {
-    pub(super) fn start(
-        etcd: Arc<Etcd>,
-        keeper: Arc<LeaseKeeper>,
-        prefix: Arc<str>,
-        entry: Entry,
-    ) -> Self {
-        Self {
-            handle: Handle::start(etcd, keeper, prefix, entry),
-        }
+    pub(super) fn of(handle: Handle) -> Self {
+        Self { handle }
     }
 
     /// Changes the entry; it is written soon, and again after every loss.

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use skynet::hint::chain;
 use skynet::registry::View;
 use skynet::registry::link::Link;
 use skynet::registry::snapshot::Snapshot;
@@ -120,18 +121,6 @@ fn told(result: &skynet::session::TargetResult) -> TargetOutcome {
         target: result.target.to_string(),
         outcome,
     }
-}
-
-/// An error with what lies below it, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(below) = source {
-        text.push_str(": ");
-        text.push_str(&below.to_string());
-        source = below.source();
-    }
-    text
 }
 
 /// Where data come from: each one until its sender is gone.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{
-    Compare, CompareOp, EventType, PutOptions, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchStream,
+    Compare, CompareOp, EventType, PutOptions, Txn, TxnOp, WatchOptions, WatchStream,
 };
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -15,8 +15,9 @@ use super::super::entry::{Entry, EntryKind, Holder};
 use super::super::error::Error;
 use super::super::etcd::{Etcd, Said};
 use super::super::lease::LeaseKeeper;
+use super::claim::is_alive;
 use crate::backoff::Backoff;
-use crate::instance::{ProcessId, State};
+use crate::instance::State;
 
 /// How often the own key is compared with what should stand there, though no event came.
 const SELF_CHECK: Duration = Duration::from_mins(1);
@@ -41,12 +42,6 @@ pub(super) struct Worker {
     /// Where the watch of the own key begins: behind what has been read, and never in history that
     /// was compacted.
     pub(super) watch_from: i64,
-}
-
-/// What stands under our keys, when they are not free.
-struct Standing {
-    entry: Option<(Vec<u8>, i64)>,
-    claim: Option<(Vec<u8>, i64)>,
 }
 
 impl Worker {
@@ -88,11 +83,11 @@ impl Worker {
         }
     }
 
-    fn key(&self) -> String {
+    pub(super) fn key(&self) -> String {
         self.own.key().path(&self.prefix)
     }
 
-    fn take_wanted(&mut self) {
+    pub(super) fn take_wanted(&mut self) {
         let wanted = self.entries.borrow_and_update().clone();
         self.decided |= wanted.decisions != self.wanted.decisions;
         self.own.set_wanted(&self.wanted, &wanted);
@@ -108,132 +103,7 @@ impl Worker {
             .send_if_modified(|wish| std::mem::replace(wish, registered) != registered);
     }
 
-    /// Writes the entry and its claim if they are free, ours already, or left by the dead.
-    async fn claim(&mut self, lease: i64) -> Result<(), Error> {
-        self.take_wanted();
-        let mut seen = Standing {
-            entry: None,
-            claim: None,
-        };
-        // Somebody may write between our look and our write; then we look again.
-        for _attempt in 0..5 {
-            match self.write_if_unchanged(lease, &seen).await? {
-                Ok(revision) => {
-                    self.mod_revision = revision;
-                    self.watch_from = revision + 1;
-                    self.decided = false;
-                    return Ok(());
-                }
-                Err(standing) => seen = self.judge(standing)?,
-            }
-        }
-        Err(Error::Changed { key: self.key() })
-    }
-
-    /// Puts both keys if they are as `seen`; else tells how they are.
-    async fn write_if_unchanged(
-        &self,
-        lease: i64,
-        seen: &Standing,
-    ) -> Result<Result<i64, Standing>, Error> {
-        let key = self.key();
-        let bad = |source| Error::BadValue {
-            key: key.clone(),
-            source,
-        };
-        let mut keys = vec![(
-            key.clone(),
-            self.own.encode(lease).map_err(bad)?,
-            &seen.entry,
-        )];
-        if let Some((claim_key, claim)) = self.own.claim() {
-            let value = serde_json::to_vec(&claim).map_err(bad)?;
-            keys.push((claim_key.path(&self.prefix), value, &seen.claim));
-        }
-        let compares: Vec<Compare> = keys
-            .iter()
-            .map(|(key, _, seen)| {
-                let revision = seen.as_ref().map_or(0, |(_, revision)| *revision);
-                Compare::mod_revision(key.as_str(), CompareOp::Equal, revision)
-            })
-            .collect();
-        let puts: Vec<TxnOp> = keys
-            .iter()
-            .map(|(key, value, _)| {
-                let options = PutOptions::new().with_lease(lease);
-                TxnOp::put(key.as_str(), value.as_slice(), Some(options))
-            })
-            .collect();
-        let gets: Vec<TxnOp> = keys
-            .iter()
-            .map(|(key, _, _)| TxnOp::get(key.as_str(), None))
-            .collect();
-        let txn = Txn::new().when(compares).and_then(puts).or_else(gets);
-        let response = self
-            .etcd
-            .call("register", |mut client| {
-                let txn = txn.clone();
-                async move { client.txn(txn).await }
-            })
-            .await
-            .inspect_err(|error| {
-                if super::super::etcd::is_lease_gone(error) {
-                    self.keeper.replace(lease);
-                }
-            })?;
-        if response.succeeded() {
-            return Ok(Ok(response
-                .header()
-                .map_or(0, etcd_client::ResponseHeader::revision)));
-        }
-        let mut found = response
-            .op_responses()
-            .into_iter()
-            .map(|response| match response {
-                TxnOpResponse::Get(get) => get
-                    .kvs()
-                    .first()
-                    .map(|kv| (kv.value().to_vec(), kv.mod_revision())),
-                _ => None,
-            });
-        Ok(Err(Standing {
-            entry: found.next().flatten(),
-            claim: found.next().flatten(),
-        }))
-    }
-
-    /// Whether what stands may be replaced; on the way, the wish that stands in it is taken over.
-    fn judge(&mut self, standing: Standing) -> Result<Standing, Error> {
-        if let Some((value, _)) = &standing.entry {
-            let holder = self.own.holder(value, is_alive);
-            Self::refuse_others(&holder, &self.key())?;
-            if matches!(holder, Holder::Ourselves) {
-                self.adopt(value)?;
-            }
-        }
-        if let (Some((value, _)), Some((key, _))) = (&standing.claim, self.own.claim()) {
-            let holder = self.own.claim_holder(value, is_alive);
-            Self::refuse_others(&holder, &key.path(&self.prefix))?;
-        }
-        Ok(standing)
-    }
-
-    fn refuse_others(holder: &Holder, key: &str) -> Result<(), Error> {
-        match holder {
-            Holder::Ourselves | Holder::Gone => Ok(()),
-            Holder::Other(process) => Err(Error::Taken {
-                key: key.to_owned(),
-                pid: process.pid,
-            }),
-            // Pid 0 is nobody's: the value tells of no process.
-            Holder::Unreadable => Err(Error::Taken {
-                key: key.to_owned(),
-                pid: 0,
-            }),
-        }
-    }
-
-    fn adopt(&mut self, standing: &[u8]) -> Result<bool, Error> {
+    pub(super) fn adopt(&mut self, standing: &[u8]) -> Result<bool, Error> {
         let same = self
             .own
             .adopt(standing, self.decided)
@@ -521,9 +391,4 @@ async fn pause(
 async fn lease_lost(leases: &mut watch::Receiver<Option<i64>>, lease: i64) {
     // The keeper lives as long as we do.
     let _closed = leases.wait_for(|now| *now != Some(lease)).await;
-}
-
-/// Whether a process of this boot runs; what cannot be read counts as running.
-fn is_alive(process: &ProcessId) -> bool {
-    process.is_alive().unwrap_or(true)
 }
