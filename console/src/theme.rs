@@ -216,16 +216,16 @@ impl Theme {
             .map_or_else(|| Self::plain("terminal"), |loaded| loaded.theme)
     }
 
-    /// The theme that the environment asks for: `mono` under `NO_COLOR`, else the built-in `name`,
-    /// else `terminal`; glyphs by the locale.
-    pub fn from_env(name: Option<&str>, lookup: impl Fn(&str) -> Option<String>) -> Self {
+    /// The theme that the environment asks for: `mono` under `NO_COLOR`, else the built-in one that
+    /// `SKY_THEME` names, else `terminal`; glyphs by the locale.
+    pub fn from_env(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let depth = Depth::from_env(&lookup);
         let name = match depth {
-            Depth::Mono => "mono",
-            _ => name.unwrap_or("terminal"),
+            Depth::Mono => "mono".to_owned(),
+            _ => lookup("SKY_THEME").unwrap_or_else(|| "terminal".to_owned()),
         };
         let mut theme =
-            file::built_in(name, depth).map_or_else(Self::terminal, |loaded| loaded.theme);
+            file::built_in(&name, depth).map_or_else(Self::terminal, |loaded| loaded.theme);
         theme.glyphs = Glyphs::from_env(&lookup);
         theme
     }
@@ -266,17 +266,17 @@ mod tests {
 
     #[test]
     fn no_color_gives_mono_and_a_foreign_locale_ascii() {
-        let theme = Theme::from_env(None, |name| match name {
+        let theme = Theme::from_env(|name| match name {
             "NO_COLOR" => Some("1".to_owned()),
             "LANG" => Some("C".to_owned()),
             _ => None,
         });
         assert_eq!(theme.name(), "mono");
         assert_eq!(theme.glyphs, Glyphs::Ascii);
-        let theme = Theme::from_env(None, |name| {
-            (name == "LANG").then(|| "de_DE.UTF-8".to_owned())
-        });
+        let theme = Theme::from_env(|name| (name == "LANG").then(|| "de_DE.UTF-8".to_owned()));
         assert_eq!(theme.name(), "terminal");
         assert_eq!(theme.glyphs, Glyphs::Unicode);
+        let theme = Theme::from_env(|name| (name == "SKY_THEME").then(|| "light".to_owned()));
+        assert_eq!(theme.name(), "light");
     }
 }

@@ -6,13 +6,13 @@
 //! happens, nothing runs. A terminal that takes no bytes delays frames, never events.
 
 mod effects;
+mod input;
 mod snapshot;
 
 use std::time::Duration;
 
 use anyhow::Context;
-use crossterm::event::{Event as Input, EventStream};
-use futures_util::{FutureExt, StreamExt};
+use crossterm::event::Event as TerminalEvent;
 use skynet::session::Session;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -31,6 +31,7 @@ use super::view::view;
 use crate::theme::Theme;
 use crate::traffic::TrafficCounters;
 use effects::{Effects, Sources};
+use input::Input;
 
 pub use snapshot::snapshot;
 
@@ -77,7 +78,7 @@ impl TuiConfig {
         };
         Self {
             place,
-            theme: Theme::from_env(None, |name| std::env::var(name).ok()),
+            theme: Theme::from_env(|name| std::env::var(name).ok()),
             view: ViewKind::Instances,
             filter: String::new(),
             traffic: None,
@@ -140,7 +141,7 @@ pub async fn run_tui(config: TuiConfig) -> anyhow::Result<TuiOutcome> {
     runner.sources.watch(runner.effects.view());
     let size = crossterm::terminal::size().unwrap_or((80, 24));
     let mut terminal = Terminal::enter().context("the console needs a terminal")?;
-    let mut input = EventStream::new();
+    let mut input = Input::open();
     runner.apply(Action::Resize(size.0, size.1));
     let shutdown = config.shutdown;
     let ending = loop {
@@ -157,8 +158,8 @@ pub async fn run_tui(config: TuiConfig) -> anyhow::Result<TuiOutcome> {
                 }
             }
             heard = input.next() => match heard {
-                Some(Ok(event)) => events.push(Event::Input(event)),
-                Some(Err(_)) | None => break Ending::TerminalLost,
+                Some(event) => events.push(Event::Input(event)),
+                None => break Ending::TerminalLost,
             },
             event = runner.effects.next() => events.push(event),
             event = runner.sources.next(runner.frame.data_at) => events.push(event),
@@ -168,6 +169,8 @@ pub async fn run_tui(config: TuiConfig) -> anyhow::Result<TuiOutcome> {
             break Ending::Quit;
         }
     };
+    drop(terminal);
+    input.close().await;
     Ok(TuiOutcome {
         ending,
         view: runner.state.view,
@@ -240,13 +243,13 @@ impl Runner {
     }
 
     /// Takes what has happened and all else that is ready; `true` when the console is to end.
-    fn take(&mut self, mut events: Vec<Event>, input: &mut EventStream) -> bool {
+    fn take(&mut self, mut events: Vec<Event>, input: &mut Input) -> bool {
         while events.len() < MOST_EVENTS {
-            match input.next().now_or_never() {
-                Some(Some(Ok(event))) => events.push(Event::Input(event)),
-                // What ended the input is met again by the loop.
-                Some(Some(Err(_)) | None) | None => break,
-            }
+            // What ended the input is met again by the loop.
+            let Some(event) = input.ready() else {
+                break;
+            };
+            events.push(Event::Input(event));
         }
         drop_early_resizes(&mut events);
         if self.apply(Action::Clock(Moment::present())) {
@@ -294,7 +297,7 @@ impl Runner {
 
 /// Of several changes of size only the last one counts.
 fn drop_early_resizes(events: &mut Vec<Event>) {
-    let is_resize = |event: &Event| matches!(event, Event::Input(Input::Resize(..)));
+    let is_resize = |event: &Event| matches!(event, Event::Input(TerminalEvent::Resize(..)));
     let last = events.iter().rposition(is_resize);
     let mut index = 0;
     events.retain(|event| {

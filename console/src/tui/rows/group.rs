@@ -26,8 +26,13 @@ pub fn totals(state: &State) -> Totals {
     let mut before: Option<&Identity> = None;
     for instance in state.snapshot.instances() {
         let identity = &instance.identity;
-        regions.insert(&identity.region);
-        hosts.insert(&identity.host);
+        // Most neighbors are in one region, and comparing is cheaper than hashing.
+        if before.is_none_or(|before| before.region != identity.region) {
+            regions.insert(&identity.region);
+        }
+        if before.is_none_or(|before| before.host != identity.host) {
+            hosts.insert(&identity.host);
+        }
         // Instances come in the order of service and version, so that a change is a new one.
         let same_service = before.is_some_and(|before| before.service == identity.service);
         if !same_service {
