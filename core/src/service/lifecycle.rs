@@ -2,9 +2,10 @@
 //!
 //! Invariants: it serves before it registers and leaves the registry only after the last answer;
 //! unregistering closes nothing; whatever asks for the stop, there is one drain; the registry being
-//! away stops nothing. Dropping a [`Service`] ends it without a drain.
+//! away stops nothing, and neither does a callback that panics. Dropping a [`Service`] ends it without a drain.
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -115,17 +116,22 @@ impl Core {
             return;
         }
         tracing::info!(service = %self.info.identity.service, registered, "registered changed");
-        let callback = if registered {
-            &self.callbacks.registered
+        let (what, callback) = if registered {
+            ("registered", &self.callbacks.registered)
         } else {
-            &self.callbacks.unregistered
+            ("unregistered", &self.callbacks.unregistered)
         };
-        self.call(callback.as_ref());
+        self.call(what, callback.as_ref());
     }
 
-    fn call(&self, callback: Option<&OnState>) {
-        if let Some(callback) = callback {
-            callback(&self.info);
+    /// Calls back; a panic ends the callback only, and never what it was called from.
+    fn call(&self, what: &'static str, callback: Option<&OnState>) {
+        let Some(callback) = callback else {
+            return;
+        };
+        if catch_unwind(AssertUnwindSafe(|| callback(&self.info))).is_err() {
+            let service = &self.info.identity.service;
+            tracing::error!(%service, what, "a callback panicked, the service goes on");
         }
     }
 
@@ -174,9 +180,9 @@ impl Core {
             registration.leave().await;
         }
         if self.told_registered.swap(false, Ordering::AcqRel) {
-            self.call(self.callbacks.unregistered.as_ref());
+            self.call("unregistered", self.callbacks.unregistered.as_ref());
         }
-        self.call(self.callbacks.stopped.as_ref());
+        self.call("stopped", self.callbacks.stopped.as_ref());
         self.drained.cancel();
     }
 }
@@ -439,7 +445,7 @@ fn launch(
         let accepting = admin::accept(listener, Arc::clone(&core), tasks, over);
         tokio::spawn(admin_over.clone().run_until_cancelled_owned(accepting));
     }
-    core.call(core.callbacks.started.as_ref());
+    core.call("started", core.callbacks.started.as_ref());
     match registry {
         Some(registry) => {
             let registration = registry.register(core.info.identity.clone(), value);

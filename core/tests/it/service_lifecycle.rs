@@ -168,3 +168,26 @@ async fn dropping_a_service_frees_its_ports() {
     )
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_callback_that_panics_ends_nothing_but_itself() {
+    let (_server, registry) = registry().await;
+    let service = echo()
+        .drain(Duration::ZERO, Duration::from_secs(5))
+        .on_started(|_| panic!("started"))
+        .on_registered(|_| panic!("registered"))
+        .on_unregistered(|_| panic!("unregistered"))
+        .on_stopped(|_| panic!("stopped"))
+        .start(&registry)
+        .await
+        .unwrap();
+    shows(&registry, &service, "it stands", |instance| {
+        instance.is_some_and(|instance| instance.registered)
+    })
+    .await;
+    until(|| service.is_registered(), "it follows its entry").await;
+    tokio::time::timeout(PATIENCE, service.stop())
+        .await
+        .unwrap();
+    shows(&registry, &service, "gone", |instance| instance.is_none()).await;
+}
