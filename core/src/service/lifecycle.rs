@@ -253,23 +253,22 @@ impl Service {
         self.core.stopped.cancelled().await;
     }
 
-    /// Waits until it has ended. SIGTERM and SIGINT begin the drain, a second one cuts it short.
+    /// Waits until it has ended. SIGTERM and SIGINT begin the drain, a second one cuts it short; a
+    /// first one does not, whatever else has begun it.
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing, but signals then end the process no more.
     pub async fn until_stopped(&self) {
         let mut signals = Signals::listen();
-        let first = async {
-            tokio::select! {
-                () = signals.next() => self.core.stop.cancel(),
-                () = self.core.stop.cancelled() => {}
-            }
+        let hurry = async {
+            signals.next().await;
+            self.core.stop.cancel();
             signals.next().await;
             self.core.hurry.cancel();
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            () = first => {}
+            () = hurry => {}
             () = self.core.stopped.cancelled() => {}
         }
     }

@@ -191,3 +191,55 @@ async fn a_callback_that_panics_ends_nothing_but_itself() {
         .unwrap();
     shows(&registry, &service, "gone", |instance| instance.is_none()).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_signal_does_not_hurry_a_drain_that_was_asked_for_otherwise() {
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let begun = Arc::new(AtomicUsize::new(0));
+    let (opened, counted) = (Arc::clone(&gate), Arc::clone(&begun));
+    let service = Service::builder("Slow")
+        .bind("127.0.0.1".parse().unwrap())
+        .drain(Duration::ZERO, PATIENCE)
+        .method("Wait", move |_, Empty {}| {
+            let (opened, counted) = (Arc::clone(&opened), Arc::clone(&counted));
+            async move {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let _open = opened.acquire().await;
+                Ok::<_, skynet::service::ServiceError>(Empty {})
+            }
+        })
+        .serve()
+        .await
+        .unwrap();
+    let connection =
+        skynet::rpc::Connection::open(service.address(), &skynet::rpc::ConnectOptions::default())
+            .await
+            .unwrap();
+    let input = skynet::rpc::typed::encode(&Empty {}).unwrap();
+    let call = connection.call(skynet::rpc::conn::Request {
+        service: "Slow",
+        method: "Wait",
+        info: skynet::rpc::conn::RequestInfo::default(),
+        input: &input,
+    });
+    let signals = async {
+        until(|| begun.load(Ordering::SeqCst) == 1, "the call runs").await;
+        service.stopper().stop();
+        let kind = tokio::signal::unix::SignalKind::terminate();
+        let mut heard = tokio::signal::unix::signal(kind).unwrap();
+        let own = rustix::process::getpid();
+        rustix::process::kill_process(own, rustix::process::Signal::TERM).unwrap();
+        heard.recv().await.unwrap();
+        // Were the drain hurried, the service would end now although a call runs.
+        let ended = tokio::time::timeout(Duration::from_millis(300), service.until_stopped());
+        assert!(ended.await.is_err(), "the drain was cut");
+        gate.add_permits(1);
+    };
+    let (answer, (), ended) = tokio::join!(
+        call,
+        signals,
+        tokio::time::timeout(PATIENCE, service.until_stopped())
+    );
+    answer.unwrap();
+    ended.unwrap();
+}
