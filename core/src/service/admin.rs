@@ -2,7 +2,8 @@
 //! after the other on each connection.
 //!
 //! Invariants: the admin port answers also while the service drains, and the answer to `Admin.Stop`
-//! is flushed before its connection closes; what cannot be read costs its own connection only.
+//! is flushed before its connection closes; what cannot be read costs its own connection only; silent
+//! clients, and those that never read, keep nobody out.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,10 +11,12 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+mod room;
+
+use self::room::{Place, Room};
 use super::lifecycle::Core;
 use crate::backoff::Backoff;
 use crate::daemon_api::Empty;
@@ -28,14 +31,20 @@ use crate::rpc::typed;
 /// The name that the original gives to the service behind the port.
 const SERVICE: &str = "Admin";
 
-/// Connections at once; further ones wait to be accepted.
+/// Connections at once; for a further one the one that has been silent longest ends.
 const CONNECTIONS: usize = 256;
 
 /// No administration needs larger documents.
 const MAX_FRAME: usize = 64 * 1024;
 
-/// How long a connection may be silent, or half a document may wait for its rest.
+/// How long a new connection may take until its first request is there.
+const FIRST_SILENCE: Duration = Duration::from_secs(5);
+
+/// How long it may be silent after that, or half a document may wait for its rest.
 const SILENCE: Duration = Duration::from_mins(1);
+
+/// How long a client may take to read an answer.
+const WRITE: Duration = Duration::from_secs(5);
 
 /// Accepts until `over`; its connections are among `tasks`.
 pub(super) async fn accept(
@@ -44,22 +53,22 @@ pub(super) async fn accept(
     tasks: TaskTracker,
     over: CancellationToken,
 ) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let room = Room::new(CONNECTIONS);
     let mut waits = Backoff::new(Duration::from_millis(5), Duration::from_secs(1));
-    loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else {
-            return;
-        };
+    while !over.is_cancelled() {
         match listener.accept().await {
             Ok((stream, client)) => {
                 waits.reset();
+                let Some(place) = room.enter() else {
+                    tracing::debug!(%client, "every admin connection is being answered, a further one is closed");
+                    continue;
+                };
                 let (core, over) = (Arc::clone(&core), over.clone());
                 tasks.spawn(async move {
                     // An answer that is being prepared when the service ends is still sent.
-                    if let Err(ended) = serve(stream, &core, &over).await {
+                    if let Err(ended) = serve(stream, &core, &over, &place).await {
                         tracing::debug!(%client, why = %ended, "an admin connection ended");
                     }
-                    drop(place);
                 });
             }
             Err(error) => {
@@ -73,20 +82,29 @@ pub(super) async fn accept(
     }
 }
 
-async fn serve(mut stream: TcpStream, core: &Core, over: &CancellationToken) -> Result<(), Ended> {
+async fn serve(
+    mut stream: TcpStream,
+    core: &Core,
+    over: &CancellationToken,
+    place: &Place,
+) -> Result<(), Ended> {
     let broken = |error| Ended::Broken(Arc::new(error));
     stream.set_nodelay(true).map_err(broken)?;
     let mut frames = FrameBuffer::new(MAX_FRAME);
+    let mut patience = FIRST_SILENCE;
     loop {
         let request = request(&mut stream, &mut frames);
-        let request = over.run_until_cancelled(tokio::time::timeout(SILENCE, request));
-        let Some(Ok(request)) = request.await else {
+        let request = tokio::time::timeout(patience, request);
+        let request = over.run_until_cancelled(place.evicted().run_until_cancelled(request));
+        let Some(Some(Ok(request))) = request.await else {
             return Ok(());
         };
         let Some((header, body)) = request? else {
             return Ok(());
         };
         let header = RequestHeader::read(&header)?;
+        place.asked();
+        patience = SILENCE;
         let result = answer(core, header.service_method, &body).await;
         let mut bytes = Vec::new();
         let (error, code, body) = match result {
@@ -101,7 +119,14 @@ async fn serve(mut stream: TcpStream, core: &Core, over: &CancellationToken) -> 
         }
         .write(&mut bytes);
         bytes.extend_from_slice(&body);
-        stream.write_all(&bytes).await.map_err(broken)?;
+        place.answered();
+        let write = tokio::time::timeout(WRITE, stream.write_all(&bytes));
+        match place.evicted().run_until_cancelled(write).await {
+            None => return Ok(()),
+            Some(written) => written
+                .map_err(|late| broken(late.into()))?
+                .map_err(broken)?,
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Invariants: it serves before it registers and leaves the registry only after the last answer;
 //! unregistering closes nothing; whatever asks for the stop, there is one drain; the registry being
-//! away stops nothing, and neither does a callback that panics. Dropping a [`Service`] ends it without a drain.
+//! away stops nothing, and neither does a callback that panics. Dropping a [`Service`] ends it without
+//! a drain.
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use skynet::daemon_api::Empty;
+use skynet::rpc::admin::{AdminConnection, STATS};
 use skynet::rpc::message::{RequestBody, RequestHeader, RequestInfo, ResponseHeader};
 use skynet::rpc::{ConnectOptions, Connection, Limits, Request, typed};
 use skynet::service::Service;
+use skynet::stats::InstanceStats;
 use tokio::time::Instant;
 
-use crate::rpc_support::{Raw, Text, echo, request};
+use crate::rpc_support::{PATIENCE, Raw, Text, echo, request};
 
 /// Makes an input for the client id of a connection.
 type Make = Box<dyn Fn(&str) -> Vec<u8>>;
@@ -265,6 +268,32 @@ async fn silent_connections_hold_up_nobody() {
         best = best.min(began.elapsed());
     }
     assert!(best < Duration::from_millis(100), "a call took {best:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_connections_do_not_close_the_admin_port() {
+    let service = echo().serve().await.unwrap();
+    let address = service.admin_address().unwrap();
+    let mut known = AdminConnection::open(address).await.unwrap();
+    let _stats: InstanceStats = known.call(STATS, &Empty {}).await.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0_u32..300 {
+        silent.push(Raw::connect(address).await);
+    }
+    // Sooner than silence is given up: the silent make room.
+    let asked = async {
+        let mut new = AdminConnection::open(address).await.unwrap();
+        let _stats: InstanceStats = new.call(STATS, &Empty {}).await.unwrap();
+        // Who has asked before is not ended for the sake of who never did.
+        let _stats: InstanceStats = known.call(STATS, &Empty {}).await.unwrap();
+    };
+    let limit = Duration::from_secs(4);
+    tokio::time::timeout(limit, asked).await.unwrap();
+    // The oldest had to go.
+    for raw in silent.iter_mut().take(40) {
+        let closed = tokio::time::timeout(PATIENCE, raw.document()).await;
+        assert_eq!(closed.unwrap(), None);
+    }
 }
 
 proptest! {
