@@ -71,13 +71,13 @@ fn is_entry(shown: &Instance) -> bool {
 }
 
 /// Whether an entry belongs to this process of a child, or to one that it has started: not to an
-/// earlier run of the child.
+/// earlier run of the child. A program that starts another at once does so within one tick of the
+/// clock, so that both have the same start time; an earlier run ended before this one was started.
 fn is_of(shown: &Instance, process: Option<&ProcessId>) -> bool {
     let (Some(registered), Some(own)) = (&shown.process, process) else {
         return false;
     };
-    registered.boot_id == own.boot_id
-        && (registered == own || registered.process_start > own.process_start)
+    registered.boot_id == own.boot_id && registered.process_start >= own.process_start
 }
 
 fn presence_of(state: State) -> Presence {
@@ -131,7 +131,7 @@ mod tests {
             (process(50, 1000), true),
             (process(51, 1001), true),
             (process(40, 999), false),
-            (process(51, 1000), false),
+            (process(51, 1000), true),
         ] {
             assert_eq!(is_of(&entry_of(registered), Some(&own)), counts);
         }
