@@ -217,9 +217,8 @@ impl DaemonConfig {
         set("SKYNET_BIND_IP", self.bind.to_string());
         set("SKYNET_MIN_PORT", self.ports.start().to_string());
         set("SKYNET_MAX_PORT", self.ports.end().to_string());
-        if self.allow_insecure {
-            set("SKYNET_ALLOW_INSECURE", true.to_string());
-        }
+        // Said either way: what the daemon itself inherited must not open its children.
+        set("SKYNET_ALLOW_INSECURE", self.allow_insecure.to_string());
         env
     }
 }
@@ -294,6 +293,7 @@ mod tests {
         assert_eq!(env["SKYNET_PREFIX"], "/x");
         assert_eq!(env["SKYNET_MAX_PORT"], "9199");
         assert_eq!(env["SKYNET_BIND_IP"], "127.0.1.1");
+        assert_eq!(env["SKYNET_ALLOW_INSECURE"], "false");
     }
 
     #[test]
@@ -337,7 +337,8 @@ mod tests {
                 .hint()
                 .is_some_and(|hint| hint.contains("--allow-insecure"))
         );
-        assert!(config("--bind 0.0.0.0 --allow-insecure").is_ok());
+        let open = config("--bind 0.0.0.0 --allow-insecure").unwrap();
+        assert_eq!(open.child_env(&[])["SKYNET_ALLOW_INSECURE"], "true");
         assert_eq!(
             config("--region= --host x").unwrap_err(),
             ConfigError::Empty { what: "region" }
