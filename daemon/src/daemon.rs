@@ -25,7 +25,7 @@ use crate::methods::Methods;
 use crate::state_folder::{FolderError, StateFolder};
 use crate::store::{self, Noted, StoreError};
 use crate::supervise::Policy;
-use crate::supervisor::{ChildContext, CloseMode, Start, Supervisor, SupervisorHandle};
+use crate::supervisor::{AdoptError, ChildContext, CloseMode, Start, Supervisor, SupervisorHandle};
 
 /// How long calls of the daemon's own methods, and its last one to the registry, may take once it
 /// ends.
@@ -47,6 +47,9 @@ pub enum DaemonError {
     /// The notes of the daemon before this one cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// It cannot be told which children live.
+    #[error(transparent)]
+    Adopt(#[from] AdoptError),
     /// The file of services cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
@@ -77,6 +80,7 @@ impl Hint for DaemonError {
         match self {
             Self::Config(error) => error.hint(),
             Self::Folder(error) => error.hint(),
+            Self::Adopt(error) => error.hint(),
             Self::File(error) => error.hint(),
             Self::Embedded(error) => error.hint(),
             Self::Registry(error) => error.hint(),
@@ -170,11 +174,11 @@ pub async fn run_until(
 async fn live(
     supervisor: &SupervisorHandle,
     ends: &mut mpsc::Receiver<CloseMode>,
-    life: &mut tokio::task::JoinHandle<()>,
+    life: &mut tokio::task::JoinHandle<Result<(), AdoptError>>,
 ) -> Result<(), DaemonError> {
     loop {
         tokio::select! {
-            ended = &mut *life => return Ok(ended?),
+            ended = &mut *life => return Ok(ended??),
             Some(mode) = ends.recv() => {
                 tracing::info!(?mode, "the daemon ends");
                 supervisor.close(mode).await;

@@ -17,6 +17,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use procfs::ProcError;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_open,
     waitid,
@@ -196,7 +197,10 @@ fn watch_new(pid: u32) -> io::Result<Process> {
 /// # Errors
 /// When the system does not let us look or watch.
 pub fn adopt(id: &ProcessId) -> io::Result<Option<Process>> {
-    let pid = pid_of(id.pid)?;
+    // A number that no process can have is nobody's.
+    let Ok(pid) = pid_of(id.pid) else {
+        return Ok(None);
+    };
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
         Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => return Ok(None),
@@ -307,7 +311,8 @@ impl Process {
     fn end_orphaned_group(&self) {
         let group = self.pid.as_raw_nonzero().get();
         let is_ours = |seen: &Seen| seen.group == group && seen.mark.is_some();
-        if look_at_all().any(|seen| is_ours(&seen)) {
+        // Without a look nobody is ended: they may be strangers.
+        if look_at_all().is_ok_and(|all| all.iter().any(is_ours)) {
             let _ = kill_process_group(self.pid, Signal::KILL);
         }
     }
@@ -337,11 +342,19 @@ fn exit_of(status: &WaitIdStatus) -> Exit {
 ///
 /// It finds children that a daemon started just before it was killed, when it had no time to note
 /// their pids. Of several the oldest counts. Reads all of `/proc`: blocks for milliseconds.
-pub fn find_marked() -> HashMap<InstanceId, ProcessId> {
+///
+/// # Errors
+/// When the system does not let us look; processes of other users are passed over.
+pub fn find_marked() -> io::Result<HashMap<InstanceId, ProcessId>> {
     let mut found: HashMap<InstanceId, ProcessId> = HashMap::new();
-    for seen in look_at_all().filter(|seen| seen.group == seen.pid) {
-        let id = u32::try_from(seen.pid).ok().map(ProcessId::of);
-        let (Some(mark), Some(Ok(Some(id)))) = (seen.mark, id) else {
+    for seen in look_at_all()? {
+        let (Some(mark), Ok(pid)) = (seen.mark, u32::try_from(seen.pid)) else {
+            continue;
+        };
+        if seen.group != seen.pid {
+            continue;
+        }
+        let Some(id) = ProcessId::of(pid)? else {
             continue;
         };
         let older = found
@@ -351,7 +364,7 @@ pub fn find_marked() -> HashMap<InstanceId, ProcessId> {
             found.insert(mark, id);
         }
     }
-    found
+    Ok(found)
 }
 
 /// What `/proc` tells of a process.
@@ -361,23 +374,44 @@ struct Seen {
     mark: Option<InstanceId>,
 }
 
-fn look_at_all() -> impl Iterator<Item = Seen> {
-    let all = procfs::process::all_processes().into_iter().flatten();
-    all.filter_map(|process| {
-        let process = process.ok()?;
-        let stat = process.stat().ok()?;
-        // Those of other users do not let us read: they are not ours.
-        let environment = process.environ().ok();
-        let mark = environment
+fn look_at_all() -> io::Result<Vec<Seen>> {
+    let mut all = Vec::new();
+    for process in procfs::process::all_processes().map_err(refusal)? {
+        let Some(process) = readable(process)? else {
+            continue;
+        };
+        let Some(stat) = readable(process.stat())? else {
+            continue;
+        };
+        let mark = readable(process.environ())?
             .as_ref()
             .and_then(|environment| environment.get(std::ffi::OsStr::new(UUID_VARIABLE)))
             .and_then(|value| value.to_str()?.parse().ok());
-        Some(Seen {
+        all.push(Seen {
             pid: stat.pid,
             group: stat.pgrp,
             mark,
-        })
-    })
+        });
+    }
+    Ok(all)
+}
+
+/// `None` when the process is gone, or when it is another user's and so not ours.
+fn readable<T>(read: procfs::ProcResult<T>) -> io::Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(ProcError::NotFound(_) | ProcError::PermissionDenied(_) | ProcError::Incomplete(_)) => {
+            Ok(None)
+        }
+        Err(error) => Err(refusal(error)),
+    }
+}
+
+fn refusal(error: ProcError) -> io::Error {
+    match error {
+        ProcError::Io(error, _) => error,
+        other => io::Error::other(other),
+    }
 }
 
 /// How long a process has run, to a hundredth of a second; `None` when that cannot be told.

@@ -27,6 +27,7 @@ mod entry;
 mod handle;
 mod sight;
 
+pub use adopt::AdoptError;
 pub use command::{Answer, ChildSummary, CloseMode, DeployError, Known};
 pub use handle::SupervisorHandle;
 
@@ -118,13 +119,20 @@ pub struct Start {
 
 impl Supervisor {
     /// A supervisor and the handle to ask it. The future adopts what lives, starts what is to run,
-    /// and goes on until it is closed; then the notes are on the disk.
-    pub fn prepare(start: Start) -> (SupervisorHandle, impl Future<Output = ()> + Send) {
+    /// and goes on until it is closed; then the notes are on the disk. It is an [`AdoptError`], and
+    /// nothing has been started or noted, when it cannot be told what lives.
+    pub fn prepare(
+        start: Start,
+    ) -> (
+        SupervisorHandle,
+        impl Future<Output = Result<(), AdoptError>> + Send,
+    ) {
         let (commands, queue) = mpsc::channel(COMMANDS);
         (SupervisorHandle::new(commands), Self::live(start, queue))
     }
 
-    async fn live(start: Start, commands: mpsc::Receiver<Command>) {
+    async fn live(start: Start, commands: mpsc::Receiver<Command>) -> Result<(), AdoptError> {
+        let found = adopt::search(&start.noted.children).await?;
         let (happened, event_queue) = mpsc::channel(EVENTS);
         let view = start.registry.view();
         let sources = Sources {
@@ -148,13 +156,14 @@ impl Supervisor {
             happened,
             closing: None,
         };
-        supervisor.take_over(start.noted.children).await;
+        supervisor.take_over(start.noted.children, found);
         if let Some(specs) = start.file {
             supervisor.follow_file(specs);
         }
         supervisor.put_notes();
         supervisor.status.complete();
         supervisor.run(sources).await;
+        Ok(())
     }
 
     async fn run(mut self, mut sources: Sources) {

@@ -147,7 +147,7 @@ async fn a_marked_leader_is_found_without_its_pid() {
         .env
         .insert(UUID_VARIABLE.to_owned(), mark.to_string());
     let started = Ended(launch(&launched).unwrap());
-    assert_eq!(find_marked().get(&mark), started.0.id());
+    assert_eq!(find_marked().unwrap().get(&mark), started.0.id());
 }
 
 #[test]

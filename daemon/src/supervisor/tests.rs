@@ -15,7 +15,7 @@ struct Bench {
     registry: Registry,
     /// Lives as long as the bench.
     embedded: Option<Embedded>,
-    running: Option<(SupervisorHandle, JoinHandle<()>)>,
+    running: Option<(SupervisorHandle, JoinHandle<Result<(), AdoptError>>)>,
 }
 
 impl Bench {
@@ -76,7 +76,8 @@ impl Bench {
     async fn close(&mut self, mode: CloseMode) {
         let (handle, task) = self.running.take().unwrap();
         handle.close(mode).await;
-        tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap();
+        let ended = tokio::time::timeout(PATIENCE, task).await.unwrap();
+        ended.unwrap().unwrap();
     }
 
     /// As kill -9 does: nothing is said to anybody.
@@ -111,7 +112,7 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         // Whatever the test did, nothing that carries a mark of its children lives on.
-        let marked = crate::process::find_marked();
+        let marked = crate::process::find_marked().unwrap_or_default();
         for id in self.noted().children.keys() {
             if let Some(Ok(Some(process))) = marked.get(id).map(crate::process::adopt) {
                 drop(process.kill());

@@ -212,7 +212,7 @@ impl Drop for Host {
         }
         // Whatever the test did, nothing that carries a mark of its children lives on.
         let notes = skynet_daemon::store::load(&self.state().join("children.json"));
-        let marked = process::find_marked();
+        let marked = process::find_marked().unwrap_or_default();
         for id in notes
             .into_iter()
             .flat_map(|loaded| loaded.noted.children.into_keys())
