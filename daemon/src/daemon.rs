@@ -3,6 +3,7 @@
 //! Invariants: nothing is started before everything that can refuse has been asked (folder, file,
 //! registry's address, port); a daemon that cannot go on leaves its children alone.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,20 @@ pub enum DaemonError {
     /// The notes of the daemon before this one cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The notes of the daemon before this one do not read, and children of it live.
+    #[error(
+        "the notes `{}` do not read ({reason}), and children of this host live: pid {}",
+        notes.display(),
+        listed(pids)
+    )]
+    Orphans {
+        /// The notes.
+        notes: PathBuf,
+        /// Why they do not read.
+        reason: String,
+        /// The children's processes.
+        pids: Vec<u32>,
+    },
     /// It cannot be told which children live.
     #[error(transparent)]
     Adopt(#[from] AdoptError),
@@ -75,6 +90,11 @@ pub enum DaemonError {
     Broken(#[from] tokio::task::JoinError),
 }
 
+fn listed(pids: &[u32]) -> String {
+    let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+    pids.join(", ")
+}
+
 impl Hint for DaemonError {
     fn hint(&self) -> Option<String> {
         match self {
@@ -85,7 +105,13 @@ impl Hint for DaemonError {
             Self::Embedded(error) => error.hint(),
             Self::Registry(error) => error.hint(),
             Self::Service(error) => error.hint(),
-            Self::Store(_) | Self::System { .. } => None,
+            Self::Store(error) => error.hint(),
+            Self::Orphans { .. } => Some(
+                "put the notes back from a copy, or stop these processes and start the daemon again: \
+                 it starts no twins of them"
+                    .to_owned(),
+            ),
+            Self::System { .. } => None,
             Self::Broken(_) => {
                 Some("start it again with the same arguments: it adopts them".into())
             }
@@ -200,18 +226,11 @@ async fn prepare(config: &DaemonConfig) -> Result<Prepared, DaemonError> {
     let (state, file) = (config.state.clone(), config.file.clone());
     let read = tokio::task::spawn_blocking(move || -> Result<_, DaemonError> {
         let folder = StateFolder::open(&state)?;
-        let loaded = store::load(&folder.children())?;
+        let noted = read_notes(&folder)?;
         let specs = file.as_deref().map(deploy_file::read).transpose()?;
-        Ok((folder, loaded, specs))
+        Ok((folder, noted, specs))
     });
-    let (folder, loaded, file) = read.await??;
-    if let Some(aside) = loaded.set_aside {
-        tracing::error!(
-            reason = aside.reason,
-            kept = %aside.path.display(),
-            "the notes of the children do not read and were set aside: children that live are not known"
-        );
-    }
+    let (folder, noted, file) = read.await??;
     let mut settings = config.registry_config.clone();
     let embedded = match &config.registry {
         RegistrySource::Endpoints(endpoints) => {
@@ -232,11 +251,38 @@ async fn prepare(config: &DaemonConfig) -> Result<Prepared, DaemonError> {
     };
     Ok(Prepared {
         folder: Arc::new(folder),
-        noted: loaded.noted,
+        noted,
         file,
         embedded,
         registry: Registry::new(&settings)?,
     })
+}
+
+/// Reads the notes; broken ones are set aside, but only when nothing lives that they may have named:
+/// its twin would be started. Blocks.
+fn read_notes(folder: &StateFolder) -> Result<Noted, DaemonError> {
+    let path = folder.children();
+    let loaded = store::load(&path)?;
+    if let Some(reason) = loaded.broken {
+        let living = folder.living().map_err(|source| DaemonError::System {
+            what: "search the processes for children that live",
+            source,
+        })?;
+        if !living.is_empty() {
+            return Err(DaemonError::Orphans {
+                notes: path,
+                reason,
+                pids: living.into_iter().map(|process| process.pid).collect(),
+            });
+        }
+        let kept = store::set_aside(&path)?;
+        tracing::error!(
+            reason,
+            kept = %kept.display(),
+            "the notes of the children do not read and were set aside; none of the children lives"
+        );
+    }
+    Ok(loaded.noted)
 }
 
 async fn serve(

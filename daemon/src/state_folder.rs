@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use skynet::hint::Hint;
-use skynet::instance::InstanceId;
+use skynet::instance::{InstanceId, ProcessId};
+
+use crate::process;
 
 /// The state folder, locked.
 #[derive(Debug)]
@@ -121,6 +123,22 @@ impl StateFolder {
     /// Where a child's output goes.
     pub fn log(&self, id: InstanceId) -> PathBuf {
         self.path.join("logs").join(format!("{id}.log"))
+    }
+
+    /// The living processes that carry the mark of a child of this folder, whether or not it is noted:
+    /// every child has had its output here. Blocks.
+    ///
+    /// # Errors
+    /// When the system does not let us look.
+    pub fn living(&self) -> io::Result<Vec<ProcessId>> {
+        let marked = process::find_marked()?;
+        let mut living: Vec<ProcessId> = marked
+            .into_iter()
+            .filter(|(id, _)| self.log(*id).exists())
+            .map(|(_, process)| process)
+            .collect();
+        living.sort_by_key(|process| process.pid);
+        Ok(living)
     }
 
     /// Where the embedded registry keeps its data.

@@ -1,8 +1,8 @@
 //! What the daemon notes of its children, so that the next one finds them.
 //!
 //! Invariants: the file on the disk is always a whole one (written beside, synced, renamed); one that
-//! does not read is set aside under another name and reported, never overwritten; records of a newer
-//! daemon keep it from being read by an older one. Knows nothing of processes.
+//! does not read is reported and set aside under another name, never overwritten; one of a newer
+//! daemon is left as it is, and no older one starts on it. Knows nothing of processes.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use skynet::hint::Hint;
 use skynet::instance::{InstanceId, ProcessId};
 
 use crate::spec::{ChildSpec, Origin};
@@ -103,69 +104,107 @@ impl Noted {
 pub struct Loaded {
     /// What was noted, or nothing.
     pub noted: Noted,
-    /// What had to be set aside, and why.
-    pub set_aside: Option<SetAside>,
-}
-
-/// A file that did not read.
-#[derive(Debug)]
-pub struct SetAside {
-    /// Where it is now.
-    pub path: PathBuf,
-    /// Why it did not read.
-    pub reason: String,
+    /// Why what stands there does not read: it is to be set aside before anything is noted.
+    pub broken: Option<String>,
 }
 
 /// The notes cannot be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action} `{}`", path.display())]
-pub struct StoreError {
-    action: &'static str,
-    path: PathBuf,
-    source: io::Error,
+#[non_exhaustive]
+pub enum StoreError {
+    /// The disk refuses.
+    #[error("cannot {action} `{}`", path.display())]
+    Disk {
+        /// What was to be done.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another daemon's version wrote them.
+    #[error(
+        "the notes `{}` have format {found}, and this daemon knows format {FORMAT} only",
+        path.display()
+    )]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Their format.
+        found: u64,
+    },
+}
+
+impl Hint for StoreError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Disk { .. } => None,
+            Self::Format { .. } => {
+                Some("start the version that wrote them: it adopts the children".to_owned())
+            }
+        }
+    }
+}
+
+/// Of whatever version the notes are, this much of them reads.
+#[derive(Deserialize)]
+struct Format {
+    format: u64,
 }
 
 /// Reads the notes; none where the file is missing. Blocks.
 ///
 /// # Errors
-/// When the file is there and cannot be read at all, or cannot be set aside.
+/// When the file is there and cannot be read at all, or has another format.
 pub fn load(path: &Path) -> Result<Loaded, StoreError> {
-    let failed = |action| {
-        move |source| StoreError {
-            action,
-            path: path.to_owned(),
-            source,
-        }
-    };
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(Loaded {
                 noted: Noted::default(),
-                set_aside: None,
+                broken: None,
             });
         }
-        Err(error) => return Err(failed("read")(error)),
-    };
-    let reason = match serde_json::from_slice::<Noted>(&bytes) {
-        Ok(noted) if noted.format == FORMAT => {
-            return Ok(Loaded {
-                noted,
-                set_aside: None,
+        Err(source) => {
+            return Err(StoreError::Disk {
+                action: "read",
+                path: path.to_owned(),
+                source,
             });
         }
-        Ok(noted) => format!("it has format {}, known is {FORMAT}", noted.format),
-        Err(error) => error.to_string(),
     };
-    let aside = free_name(path);
-    std::fs::rename(path, &aside).map_err(failed("set aside"))?;
-    Ok(Loaded {
-        noted: Noted::default(),
-        set_aside: Some(SetAside {
-            path: aside,
-            reason,
-        }),
+    if let Ok(Format { format: found }) = serde_json::from_slice(&bytes)
+        && found != u64::from(FORMAT)
+    {
+        return Err(StoreError::Format {
+            path: path.to_owned(),
+            found,
+        });
+    }
+    Ok(match serde_json::from_slice::<Noted>(&bytes) {
+        Ok(noted) => Loaded {
+            noted,
+            broken: None,
+        },
+        Err(error) => Loaded {
+            noted: Noted::default(),
+            broken: Some(error.to_string()),
+        },
     })
+}
+
+/// Gives notes that do not read a name that nothing has, and returns it. Blocks.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
+    let aside = free_name(path);
+    std::fs::rename(path, &aside).map_err(|source| StoreError::Disk {
+        action: "set aside",
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(aside)
 }
 
 /// The first name beside `path` that nothing has.
@@ -186,7 +225,7 @@ fn free_name(path: &Path) -> PathBuf {
 /// # Errors
 /// When the disk refuses; the file is as it was then.
 pub fn save(path: &Path, noted: &Noted) -> Result<(), StoreError> {
-    let failed = |source| StoreError {
+    let failed = |source| StoreError::Disk {
         action: "write",
         path: path.to_owned(),
         source,
@@ -235,7 +274,7 @@ mod tests {
         save(&path, &noted).unwrap();
         let loaded = load(&path).unwrap();
         assert_eq!(loaded.noted, noted);
-        assert!(loaded.set_aside.is_none());
+        assert!(loaded.broken.is_none());
     }
 
     #[test]
@@ -243,25 +282,32 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("children.json");
         let whole = serde_json::to_vec(&noted()).unwrap();
-        let newer = String::from_utf8(whole.clone())
-            .unwrap()
-            .replace("\"format\":1", "\"format\":2");
         let torn = whole[..whole.len() / 2].to_vec();
-        for (number, broken) in [torn, Vec::new(), vec![0xff; 64], newer.into_bytes()]
-            .into_iter()
-            .enumerate()
-        {
+        for (number, broken) in [torn, Vec::new(), vec![0xff; 64]].into_iter().enumerate() {
             std::fs::write(&path, &broken).unwrap();
             let loaded = load(&path).unwrap();
             assert!(loaded.noted.children.is_empty());
-            let aside = loaded.set_aside.unwrap();
-            assert!(
-                aside
-                    .path
-                    .ends_with(format!("children.json.broken-{}", number + 1))
-            );
-            assert_eq!(std::fs::read(&aside.path).unwrap(), broken);
+            assert!(loaded.broken.is_some());
+            assert!(path.exists());
+            let aside = set_aside(&path).unwrap();
+            assert!(aside.ends_with(format!("children.json.broken-{}", number + 1)));
+            assert_eq!(std::fs::read(&aside).unwrap(), broken);
             assert!(!path.exists());
+        }
+    }
+
+    #[test]
+    fn notes_of_another_format_are_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("children.json");
+        let whole = String::from_utf8(serde_json::to_vec(&noted()).unwrap()).unwrap();
+        let newer = whole.replace("\"format\":1", "\"format\":2");
+        for newer in [newer.as_str(), r#"{"format":2,"all":"is different"}"#] {
+            std::fs::write(&path, newer).unwrap();
+            let refused = load(&path).unwrap_err();
+            assert!(matches!(refused, StoreError::Format { found: 2, .. }));
+            assert!(refused.hint().is_some());
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), newer);
         }
     }
 

@@ -52,3 +52,31 @@ async fn torn_notes_are_set_aside_and_said() {
     let log = std::fs::read_to_string(host.folder.path().join("daemon.log")).unwrap();
     assert!(log.contains("children.json.broken-1"), "{log}");
 }
+
+#[tokio::test]
+async fn torn_notes_start_no_twins_of_what_lives() {
+    let mut host = Host::new().await;
+    host.start_with_fixtures(2);
+    let living = processes(&host.until_ready(2).await);
+    host.end_daemon("KILL").await;
+    let notes = host.state().join("children.json");
+    let whole = std::fs::read(&notes).unwrap();
+    let torn = &whole[..whole.len() / 2];
+    std::fs::write(&notes, torn).unwrap();
+
+    host.start_with_fixtures(2);
+    assert!(!host.daemon_ended().await.success());
+    let log = std::fs::read_to_string(host.folder.path().join("daemon.log")).unwrap();
+    for process in &living {
+        assert!(is_alive(process));
+        assert!(log.contains(&process.pid.to_string()), "{log}");
+    }
+    assert_eq!(std::fs::read(&notes).unwrap(), torn);
+
+    // With the notes put back everything goes on as it was.
+    std::fs::write(&notes, whole).unwrap();
+    host.start_with_fixtures(2);
+    host.daemon_address().await;
+    assert_eq!(processes(&host.until_ready(2).await), living);
+    assert!(host.end_daemon("INT").await.success());
+}
