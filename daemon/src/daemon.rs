@@ -164,7 +164,7 @@ pub async fn run_until(
         noted: prepared.noted,
         file: prepared.file,
     });
-    let figures = Figures::new(supervisor.clone());
+    let figures = Figures::new(supervisor.clone(), id);
     let methods = Methods {
         supervisor: supervisor.clone(),
         figures: figures.clone(),
@@ -172,7 +172,8 @@ pub async fn run_until(
         log,
         end,
     };
-    let service = serve(&config, id, methods, &registry).await?;
+    let service = Arc::new(serve(&config, id, methods, &registry).await?);
+    figures.include(&service);
     let host = register_host(&config, &service, &registry)?;
     let mut life = tokio::spawn(life);
     let sampling = tokio::spawn(async move { figures.sample().await });

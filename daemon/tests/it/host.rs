@@ -120,6 +120,13 @@ impl Host {
         until("the daemon has ended", async || daemon.try_wait().unwrap()).await
     }
 
+    /// The daemon's own id, once its service is registered.
+    pub(crate) fn daemon_id(&self) -> Option<InstanceId> {
+        let snapshot = self.view.snapshot();
+        let mut own = snapshot.of_service(skynet::daemon_api::DAEMON_SERVICE);
+        own.next().map(|daemon| daemon.identity.id)
+    }
+
     /// The instances of the fixture that are ready.
     pub(crate) fn ready(&self) -> Vec<Arc<Instance>> {
         let snapshot = self.view.snapshot();

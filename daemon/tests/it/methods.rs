@@ -179,19 +179,25 @@ async fn figures_of_host_and_children_are_gathered() {
     let host = host_with_daemon().await;
     let ids = [host.deploy().await, host.deploy().await];
     host.until_ready(2).await;
-    let stats: DaemonStats = until("both children answer", async || {
+    let own = until("the daemon is registered", async || host.daemon_id()).await;
+    let stats: DaemonStats = until("the daemon and both children answer", async || {
         let stats: DaemonStats = host.get("Stats", &StatsRequest::default()).await;
-        (stats.instances.len() == 2).then_some(stats)
+        (stats.instances.len() == 3).then_some(stats)
     })
     .await;
     assert!(stats.host.mem_bytes > 0);
     for (id, stats) in stats.by_id() {
-        assert!(ids.contains(&id));
+        assert!(id == own || ids.contains(&id));
         assert!(stats.rss_bytes.unwrap() > 0);
         assert!(!stats.started.is_empty());
     }
-    for (asked, found) in [(ids[0].to_string(), 1), ("x".to_owned(), 0)] {
-        let request = StatsRequest { uuids: vec![asked] };
+    for (asked, found) in [
+        (vec![ids[0].to_string()], 1),
+        (vec![own.to_string()], 1),
+        (vec![own.to_string(), ids[1].to_string()], 2),
+        (vec!["x".to_owned()], 0),
+    ] {
+        let request = StatsRequest { uuids: asked };
         let stats: DaemonStats = host.get("Stats", &request).await;
         assert_eq!(stats.instances.len(), found);
     }
