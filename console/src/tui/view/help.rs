@@ -8,8 +8,8 @@ use crate::theme::{Role, Theme};
 use crate::tui::action::{BINDINGS, Mode};
 use crate::tui::layout::centered;
 
-/// The widest list of keys.
-const KEYS: u16 = 20;
+/// The cells of the keys on a wide and on a narrow page.
+const KEYS: (u16, u16) = (22, 16);
 
 /// One line of the page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +53,7 @@ pub(super) fn draw(offset: usize, theme: &Theme, buffer: &mut Buffer, screen: Re
     let area = centered(screen, 92, screen.height);
     let inside = boxed(buffer, area, ("Keys (Esc closes)", Role::Title), theme);
     let room = usize::from(inside.height);
+    let keys_width = if inside.width < 70 { KEYS.1 } else { KEYS.0 };
     let offset = offset.min(lines.len().saturating_sub(room));
     for (index, line) in lines.iter().skip(offset).take(room).enumerate() {
         let place = line_of(inside, u16::try_from(index).unwrap_or(u16::MAX));
@@ -62,7 +63,7 @@ pub(super) fn draw(offset: usize, theme: &Theme, buffer: &mut Buffer, screen: Re
             HelpLine::Title(title) => drop(pen.text(title, theme.style(Role::Header))),
             HelpLine::Keys(keys, help) => {
                 pen.skip(1)
-                    .cell(keys, KEYS, false, theme.style(Role::Key))
+                    .cell(keys, keys_width, false, theme.style(Role::Key))
                     .skip(1);
                 pen.text(help, theme.style(Role::Text));
             }

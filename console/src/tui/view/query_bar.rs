@@ -216,22 +216,27 @@ fn rule(theme: &Theme, buffer: &mut Buffer, area: Rect, bar: &Bar<'_>, scrolled:
     let carets = "^".repeat(usize::from(
         width(under).clamp(1, area.width.saturating_sub(x).max(1)),
     ));
-    let words = words(fault);
-    let mut pen = Pen::new(buffer, area);
     let behind = area
         .width
         .saturating_sub(x)
         .saturating_sub(width(&carets) + 1);
-    if width(&words) <= behind || behind > area.width / 2 {
-        pen.skip(x).text(&carets, theme.style(role)).skip(1);
-        pen.text(&words, theme.style(role));
+    let before = x.saturating_sub(1);
+    let whole = words(fault);
+    let short = &fault.message;
+    let mut pen = Pen::new(buffer, area);
+    pen.skip(x).text(&carets, theme.style(role)).skip(1);
+    // Behind the caret if it fits there, else before it; without the advice before it is cut.
+    if width(&whole) <= behind {
+        pen.text(&whole, theme.style(role));
+    } else if width(&whole) <= before {
+        let place = Rect::new(before - width(&whole), area.y, width(&whole), area.height);
+        Pen::new(buffer, place).text(&whole, theme.style(role));
+    } else if width(short) <= behind || behind >= before {
+        pen.text(short, theme.style(role));
     } else {
-        let room = x.saturating_sub(1);
-        let start = room.saturating_sub(width(&words));
-        let place = Rect::new(start, area.y, room.saturating_sub(start), area.height);
-        Pen::new(buffer, place).text(&words, theme.style(role));
-        let mut pen = Pen::new(buffer, area);
-        pen.skip(x).text(&carets, theme.style(role));
+        let start = before.saturating_sub(width(short));
+        let place = Rect::new(start, area.y, before - start, area.height);
+        Pen::new(buffer, place).text(short, theme.style(role));
     }
 }
 
