@@ -52,9 +52,11 @@ impl Health {
         }
     }
 
-    /// The expected response time in seconds.
-    pub(super) fn latency_s(&self) -> f64 {
-        self.latency_s
+    /// The expected response time in seconds. What was long ago counts for little, so that an
+    /// instance that once was slow, and gets no calls for it, is tried again.
+    pub(super) fn latency_s(&self, now: Instant) -> f64 {
+        let elapsed = now.saturating_duration_since(self.observed).as_secs_f64();
+        self.latency_s * (-elapsed / DECAY.as_secs_f64()).exp()
     }
 
     /// Whether calls should go elsewhere.
@@ -139,14 +141,19 @@ mod tests {
         let start = Instant::now();
         let mut health = Health::new(start);
         health.answered(MS * 200, start);
-        assert!((health.latency_s() - 0.2).abs() < 1e-9);
+        assert!((health.latency_s(start) - 0.2).abs() < 1e-9);
         health.answered(MS, start + MS);
         assert!(
-            health.latency_s() > 0.19,
+            health.latency_s(start + MS) > 0.19,
             "one fast answer does not wash a slow one away"
         );
-        health.answered(MS, start + Duration::from_mins(1));
-        assert!(health.latency_s() < 0.01);
+        let later = start + Duration::from_mins(1);
+        assert!(
+            health.latency_s(later) < 0.01,
+            "without calls it is forgotten, too"
+        );
+        health.answered(MS, later);
+        assert!(health.latency_s(later) < 0.01);
     }
 
     #[tokio::test(start_paused = true)]

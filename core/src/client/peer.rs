@@ -109,7 +109,7 @@ impl Peer {
     pub(super) fn candidate(&self, nearness: Nearness, tried: bool, now: Instant) -> Candidate {
         let state = self.state();
         Candidate {
-            latency_s: state.health.latency_s(),
+            latency_s: state.health.latency_s(now),
             in_flight: self.in_flight.load(Ordering::Relaxed),
             weight: self.instance.weight,
             nearness,
