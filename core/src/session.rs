@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use crate::daemon_api::{ChildDone, ChildRequest, ChildUuid, DeployRequest, Empty, StatsRequest};
 use crate::hint::chain;
-use crate::instance::{Host, Instance, InstanceId};
+use crate::instance::{Host, Instance, InstanceId, State};
 use crate::query::Verb;
 use crate::registry::snapshot::Snapshot;
 use crate::registry::{self, Registry, View};
@@ -27,6 +27,8 @@ pub mod plan;
 
 /// How long one change of one target may take; a stop waits for its drain.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(40);
+/// How long the word of a daemon on a child that has stopped may take.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
 /// How many targets are changed at the same time.
 const AT_ONCE: usize = 16;
 /// How many hosts are asked for statistics at the same time.
@@ -291,7 +293,10 @@ impl Session {
                     let outcome = match changed_since(target, snapshot) {
                         Some(why) => Outcome::Skipped(why),
                         None => match self.change(plan.verb, target, snapshot).await {
-                            Ok(()) => Outcome::Done,
+                            Ok(()) => {
+                                self.settle(plan.verb, target, snapshot).await;
+                                Outcome::Done
+                            }
                             Err(why) => Outcome::Failed(why),
                         },
                     };
@@ -304,6 +309,45 @@ impl Session {
             })
             .collect();
         Ok(stream::iter(changes).buffered(AT_ONCE).collect().await)
+    }
+
+    /// Waits until the cluster shows what a daemon has accepted, so that the next command finds it
+    /// done. What takes longer than its time goes on by itself.
+    async fn settle(&self, verb: Verb, target: &Target, before: &Snapshot) {
+        let by_a_daemon = before.host(&target.identity.host).is_some();
+        let waits = match verb {
+            Verb::Stop => true,
+            // What never registers cannot be seen to be back.
+            Verb::Restart => target.state == State::Ready,
+            Verb::Register | Verb::Unregister | Verb::Start => false,
+        };
+        if !by_a_daemon || !waits {
+            return;
+        }
+        let view = self.registry.view();
+        let mut changes = view.changes();
+        let id = target.identity.id;
+        let done = changes.wait_for(|now| {
+            let is_listed = now.revision() > 0;
+            is_listed
+                && match (verb, now.instance(id)) {
+                    (Verb::Restart, Some(now)) => {
+                        now.started != target.started && now.state != State::Starting
+                    }
+                    (_, Some(now)) => now.state.is_child_only(),
+                    (Verb::Restart, None) => false,
+                    (_, None) => true,
+                }
+        });
+        drop(tokio::time::timeout(CHANGE_TIMEOUT, done).await);
+        if verb == Verb::Stop {
+            // Its daemon's word on it comes right behind its leave.
+            let told = changes.wait_for(|now| {
+                now.instance(id)
+                    .is_some_and(|now| now.state.is_child_only())
+            });
+            drop(tokio::time::timeout(TOLD_WITHIN, told).await);
+        }
     }
 
     async fn change(&self, verb: Verb, target: &Target, snapshot: &Snapshot) -> Result<(), String> {
