@@ -109,19 +109,18 @@ async fn show(
             () = stop.cancelled() => return Ok(Shown { headless }),
         }
         writeln!(std::io::stdout(), "{}", cluster.report).context("cannot print")?;
-        tokio::select! {
-            () = traffic::run(client, counters) => {}
-            () = stop.cancelled() => {}
-        }
+        traffic::run(client, counters, stop).await;
     } else {
-        let traffic = tokio::spawn(traffic::run(client, counters));
+        let traffic = tokio::spawn(traffic::run(client, counters, stop.clone()));
         let config = TuiConfig {
             traffic: Some(counted),
-            shutdown: stop,
+            shutdown: stop.clone(),
             ..TuiConfig::new(cluster.session.clone())
         };
         let left = run_tui(config).await;
-        traffic.abort();
+        stop.cancel();
+        // It ends by itself within half a second.
+        drop(traffic.await);
         left?;
     }
     Ok(Shown { headless })

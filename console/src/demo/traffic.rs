@@ -14,13 +14,16 @@ use skynet::hint::chain;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
 use crate::traffic::TrafficCounters;
 
 /// Calls under way at most; more would only queue.
 const AT_ONCE: usize = 512;
 /// How often the counters are shown.
-const SHOW_EVERY: Duration = Duration::from_millis(500);
+const SHOW_EVERY: Duration = Duration::from_millis(250);
+/// How long calls under way are waited for at the end.
+const LEAVE_WITHIN: Duration = Duration::from_millis(500);
 
 #[derive(Serialize, Deserialize)]
 struct Text {
@@ -50,8 +53,13 @@ struct Counts {
     failed: AtomicU64,
 }
 
-/// Makes calls until it is dropped, and shows the counters.
-pub(super) async fn run(client: Client, show: watch::Sender<TrafficCounters>) {
+/// Makes calls until it is told to stop, waits a little for those that are under way, and shows the
+/// counters all the while.
+pub(super) async fn run(
+    client: Client,
+    show: watch::Sender<TrafficCounters>,
+    stop: CancellationToken,
+) {
     let counts = Arc::new(Counts::default());
     let service = |name: &str| {
         // The names are ours and plain, so the query always reads.
@@ -71,9 +79,18 @@ pub(super) async fn run(client: Client, show: watch::Sender<TrafficCounters>) {
     let mut shown = every(SHOW_EVERY);
     let mut last_error = None;
     let mut turn: i64 = 0;
+    let mut leave_at = None;
     loop {
-        let room = calls.len() < AT_ONCE;
+        let is_over = leave_at.is_some_and(|leave_at| Instant::now() >= leave_at);
+        if is_over || (leave_at.is_some() && calls.is_empty()) {
+            show.send_replace(counters(&counts, last_error));
+            return;
+        }
+        let room = leave_at.is_none() && calls.len() < AT_ONCE;
         tokio::select! {
+            () = stop.cancelled(), if leave_at.is_none() => {
+                leave_at = Some(Instant::now() + LEAVE_WITHIN);
+            }
             _ = upcases.tick(), if room => {
                 turn += 1;
                 let data = format!("call number {turn}");

@@ -15,7 +15,7 @@ use crate::cli::args::{Format, ListArgs};
 use crate::output::Output;
 use crate::output::column::Column;
 use crate::output::sheet::Sheet;
-use crate::report::{Exit, Failure};
+use crate::report::{self, Exit, Failure};
 
 /// What is listed and how it is written; checked.
 #[derive(Debug, Clone)]
@@ -125,15 +125,24 @@ pub async fn run(
 ) -> Result<(), Failure> {
     let snapshot = session.snapshot().await?;
     let stats = stats_for(session, request, &snapshot).await;
-    let written = write(
-        request,
-        &Known::new(&snapshot, &stats, Timestamp::now()),
-        output,
-    );
+    let known = Known::new(&snapshot, &stats, Timestamp::now());
+    let written = write(request, &known, output);
     output.write(&written.text)?;
-    if fail_empty && written.rows == 0 {
+    if written.rows > 0 {
+        return Ok(());
+    }
+    if fail_empty {
         return Err(Failure::new(Exit::NothingMatched, "nothing matches"));
     }
+    // An empty answer must not be taken for a dead cluster, nor the other way round.
+    report::note(&match known.blame(&request.query) {
+        Some(blame) => format!("Nothing matches: {blame}."),
+        None if snapshot.is_empty() => {
+            let prefix = session.registry().prefix();
+            format!("Nothing is registered below `{prefix}`.")
+        }
+        None => "Nothing matches.".to_owned(),
+    });
     Ok(())
 }
 

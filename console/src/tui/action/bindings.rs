@@ -59,7 +59,7 @@ pub const BINDINGS: &[Binding] = &[
     bind(M::Table, &["Ctrl-l"], C::Repaint, "draw everything again"),
     bind(M::Table, &["Esc"], C::Back, "peel one layer: overlay, input, filter text, then drill-down"),
     hinted(bind(M::Table, &["?"], C::Help, "this page"), "help"),
-    hinted(bind(M::Table, &["q"], C::Quit, "quit (asks once)"), "quit"),
+    hinted(bind(M::Table, &["q"], C::Quit, "back one level; at the root, quit (asks once)"), "quit"),
     bind(M::Table, &["Ctrl-c"], C::Interrupt, "break off a running change; twice quits"),
     bind(M::Menu, &["r"], C::Change(Verb::Register), "register: clients may choose it"),
     bind(M::Menu, &["u"], C::Change(Verb::Unregister), "unregister: no new clients"),

@@ -124,6 +124,19 @@ fn esc_never_quits() {
     assert!(console.state.layers.is_empty());
 }
 
+#[test]
+fn q_goes_back_and_quits_only_at_the_root_when_asked_twice() {
+    let mut console = Console::showing(120, 36, 10);
+    console.press("3<Enter>");
+    assert!(!console.state.filter.terms().is_empty());
+    console.press("q");
+    assert!(console.state.filter.terms().is_empty() && !quits(&console));
+    console.press("q");
+    assert!(!quits(&console));
+    console.press("q");
+    assert!(quits(&console));
+}
+
 fn quits(console: &Console) -> bool {
     console
         .effects

@@ -48,9 +48,13 @@ fn close(state: &mut State) {
     }
 }
 
+/// Back one level; at the root it ends the console, when asked twice.
 pub(super) fn quit(state: &mut State) -> Vec<Effect> {
     if state.quit_until.is_some() {
         return vec![Effect::Quit];
+    }
+    if !state.filter.terms().is_empty() {
+        return list::drill_out(state);
     }
     state.quit_until = Some(state.now.mono + QUIT_WITHIN);
     Vec::new()
