@@ -27,6 +27,8 @@ pub mod plan;
 
 /// How long one change of one target may take; a stop waits for its drain.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(40);
+/// How long is waited for an instance that was started to register.
+const STARTED_WITHIN: Duration = Duration::from_secs(3);
 /// How long the word of a daemon on a child that has stopped may take.
 const TOLD_WITHIN: Duration = Duration::from_secs(1);
 /// How many targets are changed at the same time.
@@ -315,13 +317,14 @@ impl Session {
     /// done. What takes longer than its time goes on by itself.
     async fn settle(&self, verb: Verb, target: &Target, before: &Snapshot) {
         let by_a_daemon = before.host(&target.identity.host).is_some();
-        let waits = match verb {
-            Verb::Stop => true,
+        let within = match verb {
+            Verb::Stop => CHANGE_TIMEOUT,
+            Verb::Restart if target.state == State::Ready => CHANGE_TIMEOUT,
             // What never registers cannot be seen to be back.
-            Verb::Restart => target.state == State::Ready,
-            Verb::Register | Verb::Unregister | Verb::Start => false,
+            Verb::Start | Verb::Restart => STARTED_WITHIN,
+            Verb::Register | Verb::Unregister => return,
         };
-        if !by_a_daemon || !waits {
+        if !by_a_daemon {
             return;
         }
         let view = self.registry.view();
@@ -334,12 +337,13 @@ impl Session {
                     (Verb::Restart, Some(now)) => {
                         now.started != target.started && now.state != State::Starting
                     }
+                    (Verb::Start, Some(now)) => !now.state.is_child_only(),
                     (_, Some(now)) => now.state.is_child_only(),
-                    (Verb::Restart, None) => false,
+                    (Verb::Restart | Verb::Start, None) => false,
                     (_, None) => true,
                 }
         });
-        drop(tokio::time::timeout(CHANGE_TIMEOUT, done).await);
+        drop(tokio::time::timeout(within, done).await);
         if verb == Verb::Stop {
             // Its daemon's word on it comes right behind its leave.
             let told = changes.wait_for(|now| {
