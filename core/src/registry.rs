@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::instance::Identity;
+use dial::Dial;
 use entry::{Entry, EntryKind};
 use etcd::Etcd;
 use lease::LeaseKeeper;
@@ -15,6 +16,7 @@ use snapshot::Snapshot;
 use value::{HostValue, InstanceValue};
 
 mod changes;
+mod dial;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod entry;
@@ -32,6 +34,8 @@ pub mod value;
 mod view;
 mod watch;
 
+#[cfg(feature = "testing")]
+pub use dial::{Connection, Connector, Duplex};
 pub use error::Error;
 pub use registration::{HostRegistration, Registration};
 pub use watch::View;
@@ -128,7 +132,20 @@ impl Registry {
     /// # Errors
     /// [`Error::NoEndpoint`] and [`Error::BadEndpoint`].
     pub fn new(config: &RegistryConfig) -> Result<Self, Error> {
-        let etcd = Arc::new(Etcd::new(&config.endpoints, config.call_timeout)?);
+        Self::dialled(config, Dial::Network)
+    }
+
+    /// A handle over connections that a test makes.
+    ///
+    /// # Errors
+    /// [`Error::NoEndpoint`] and [`Error::BadEndpoint`].
+    #[cfg(feature = "testing")]
+    pub fn over(config: &RegistryConfig, connector: Connector) -> Result<Self, Error> {
+        Self::dialled(config, Dial::Simulated(connector))
+    }
+
+    fn dialled(config: &RegistryConfig, dial: Dial) -> Result<Self, Error> {
+        let etcd = Arc::new(Etcd::new(dial, &config.endpoints, config.call_timeout)?);
         let ttl = config
             .ttl
             .clamp(Duration::from_secs(5), Duration::from_mins(1));

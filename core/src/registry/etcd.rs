@@ -9,15 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use etcd_client::{Client, ConnectOptions};
+use etcd_client::Client;
 use tokio::time::{Instant, timeout};
 
+use super::dial::{CONNECT_TIMEOUT, Dial};
 use super::error::{Cause, Error};
 
-/// HTTP/2 pings: etcd 3.4 cuts a watch that pings every 2 s.
-const KEEP_ALIVE: Duration = Duration::from_secs(6);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause before an endpoint is tried again when all have failed.
 const PAUSE: Duration = Duration::from_millis(50);
 /// When nobody listens at any endpoint, waiting longer does not help the one who asks; those who
@@ -78,6 +75,7 @@ fn root_of<'a>(
 
 /// All endpoints of one registry.
 pub(super) struct Etcd {
+    dial: Dial,
     endpoints: Vec<Endpoint>,
     current: AtomicUsize,
     call_timeout: Duration,
@@ -90,7 +88,7 @@ struct Endpoint {
 }
 
 impl Etcd {
-    pub(super) fn new(urls: &[String], call_timeout: Duration) -> Result<Self, Error> {
+    pub(super) fn new(dial: Dial, urls: &[String], call_timeout: Duration) -> Result<Self, Error> {
         if urls.is_empty() {
             return Err(Error::NoEndpoint);
         }
@@ -121,6 +119,7 @@ impl Etcd {
             })
             .collect::<Result<Vec<_>, Error>>()?;
         Ok(Self {
+            dial,
             endpoints,
             current: AtomicUsize::new(0),
             call_timeout,
@@ -256,12 +255,7 @@ impl Etcd {
         if let Some(client) = known {
             return Ok(client);
         }
-        let options = ConnectOptions::new()
-            .with_connect_timeout(CONNECT_TIMEOUT)
-            .with_keep_alive(KEEP_ALIVE, KEEP_ALIVE_TIMEOUT)
-            .with_keep_alive_while_idle(true)
-            .with_require_leader(true);
-        let client = Client::connect([endpoint.url.as_str()], Some(options)).await?;
+        let client = self.dial.client(&endpoint.url).await?;
         // Whoever was first keeps its connection, so that a race does not leave two.
         let mut slot = endpoint
             .client
@@ -309,7 +303,8 @@ mod tests {
     #[test]
     fn endpoints_are_checked_before_they_are_used() {
         let time = Duration::from_secs(1);
-        assert!(matches!(Etcd::new(&[], time), Err(Error::NoEndpoint)));
+        let new = |urls: &[String]| Etcd::new(Dial::Network, urls, time);
+        assert!(matches!(new(&[]), Err(Error::NoEndpoint)));
         for bad in [
             "",
             "http://",
@@ -318,10 +313,10 @@ mod tests {
             "localhost",
             "http://u@h:1",
         ] {
-            let result = Etcd::new(&[bad.to_owned()], time);
+            let result = new(&[bad.to_owned()]);
             assert!(matches!(result, Err(Error::BadEndpoint { .. })), "{bad}");
         }
-        let etcd = Etcd::new(&["localhost:2379".into(), "http://b:1/".into()], time).unwrap();
+        let etcd = new(&["localhost:2379".into(), "http://b:1/".into()]).unwrap();
         assert_eq!(etcd.urls(), ["http://localhost:2379", "http://b:1"]);
     }
 }
