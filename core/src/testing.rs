@@ -2,7 +2,8 @@
 //!
 //! Invariants: every registry has a port and a folder of its own and leaves no process and no file
 //! behind, even if the test panics. A real etcd is used where it is installed; where it is not, the
-//! harness says so loudly, and fails if `SKYNET_REQUIRE_ETCD=1` is set.
+//! harness says so loudly, and fails if `SKYNET_REQUIRE_ETCD=1` is set. etcd 3.4 is the `etcd` of the
+//! PATH; etcd 3.5 is in the folder that `SKYNET_ETCD_3_5` names.
 
 mod etcd;
 
@@ -10,13 +11,14 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     path::PathBuf,
+    process::Command,
     sync::Once,
     time::Duration,
 };
 
 use tempfile::TempDir;
 
-use self::etcd::EtcdProcess;
+use self::etcd::{EtcdProcess, EtcdVersion};
 use crate::{
     hint::Hint,
     registry::embedded::{Embedded, EmbeddedConfig, EmbeddedError},
@@ -35,9 +37,14 @@ pub enum TestRegistryError {
     /// The embedded one did not start.
     #[error("the embedded registry did not start")]
     Embedded(#[from] EmbeddedError),
-    /// `etcd` is not on the PATH, and `SKYNET_REQUIRE_ETCD` is set.
-    #[error("`etcd` is required and not on the PATH")]
-    EtcdMissing,
+    /// This etcd is not installed, and `SKYNET_REQUIRE_ETCD` is set.
+    #[error("`{etcd}` is required and not installed")]
+    EtcdMissing {
+        /// `etcd-3.4` or `etcd-3.5`.
+        etcd: &'static str,
+        /// What to do about it.
+        remedy: &'static str,
+    },
     /// etcd ended or did not get healthy.
     #[error("etcd at `{address}` did not get healthy within {}s: {log}", patience.as_secs())]
     EtcdUnhealthy {
@@ -60,8 +67,8 @@ impl Hint for TestRegistryError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Embedded(error) => error.hint(),
-            Self::EtcdMissing => {
-                Some("install `etcd-server`, or unset `SKYNET_REQUIRE_ETCD`".to_owned())
+            Self::EtcdMissing { remedy, .. } => {
+                Some(format!("{remedy}, or unset `SKYNET_REQUIRE_ETCD`"))
             }
             Self::EtcdUnhealthy { .. } | Self::NoPort | Self::Io(_) => None,
         }
@@ -104,7 +111,8 @@ impl TestRegistry {
         })
     }
 
-    /// A private etcd, or `None` (and a loud word on stderr) where there is no etcd.
+    /// A private etcd 3.4 (the one on the PATH), or `None` (and a loud word on stderr) where there
+    /// is none.
     ///
     /// # Errors
     ///
@@ -115,14 +123,28 @@ impl TestRegistry {
     ///
     /// If the future is dropped, the process is killed.
     pub async fn etcd() -> Result<Option<Self>, TestRegistryError> {
+        Self::start_etcd(EtcdVersion::V3_4).await
+    }
+
+    /// A private etcd 3.5 (from the folder that `SKYNET_ETCD_3_5` names), or `None` (and a loud word
+    /// on stderr) where there is none.
+    ///
+    /// # Errors
+    ///
+    /// As for [`TestRegistry::etcd`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the process is killed.
+    pub async fn etcd_3_5() -> Result<Option<Self>, TestRegistryError> {
+        Self::start_etcd(EtcdVersion::V3_5).await
+    }
+
+    async fn start_etcd(version: EtcdVersion) -> Result<Option<Self>, TestRegistryError> {
         let folder = TempDir::new()?;
         let address = free_address()?;
-        let Some(process) = EtcdProcess::start(address, folder.path()).await? else {
-            if std::env::var("SKYNET_REQUIRE_ETCD").is_ok_and(|value| value == "1") {
-                return Err(TestRegistryError::EtcdMissing);
-            }
-            warn_of_missing_etcd();
-            return Ok(None);
+        let Some(process) = EtcdProcess::start(version, address, folder.path()).await? else {
+            return missing(version);
         };
         Ok(Some(Self {
             address,
@@ -131,11 +153,11 @@ impl TestRegistry {
         }))
     }
 
-    /// `embedded` or `etcd`, for messages.
+    /// `embedded`, `etcd-3.4` or `etcd-3.5`, for messages.
     pub fn name(&self) -> &'static str {
-        match self.server {
+        match &self.server {
             Server::Embedded(_) => "embedded",
-            Server::Etcd(_) => "etcd",
+            Server::Etcd(process) => process.version().name(),
         }
     }
 
@@ -182,9 +204,13 @@ impl TestRegistry {
                 *embedded = Embedded::start(embedded_config(self.address, &self.folder)).await?;
             }
             Server::Etcd(process) => {
-                *process = EtcdProcess::start(self.address, self.folder.path())
+                let version = process.version();
+                *process = EtcdProcess::start(version, self.address, self.folder.path())
                     .await?
-                    .ok_or(TestRegistryError::EtcdMissing)?;
+                    .ok_or(TestRegistryError::EtcdMissing {
+                        etcd: version.name(),
+                        remedy: version.remedy(),
+                    })?;
             }
         }
         Ok(())
@@ -212,15 +238,49 @@ pub fn free_address() -> Result<SocketAddr, TestRegistryError> {
         .ok_or(TestRegistryError::NoPort)
 }
 
-/// Says once per process, past the capture of test output, that a half of the tests does not run.
-fn warn_of_missing_etcd() {
-    static SAID: Once = Once::new();
-    SAID.call_once(|| {
+/// The `etcdctl` of etcd 3.4 (the one on the PATH), to be run with API 3; `None` (and a loud word on
+/// stderr) where there is none.
+///
+/// # Errors
+///
+/// [`TestRegistryError::EtcdMissing`] if `SKYNET_REQUIRE_ETCD=1` is set and there is none.
+pub fn etcdctl() -> Result<Option<Command>, TestRegistryError> {
+    command_of(EtcdVersion::V3_4, "etcdctl")
+}
+
+/// The `etcdctl` of etcd 3.5 (from the folder that `SKYNET_ETCD_3_5` names), as [`etcdctl`].
+///
+/// # Errors
+///
+/// As for [`etcdctl`].
+pub fn etcdctl_3_5() -> Result<Option<Command>, TestRegistryError> {
+    command_of(EtcdVersion::V3_5, "etcdctl")
+}
+
+fn command_of(version: EtcdVersion, name: &str) -> Result<Option<Command>, TestRegistryError> {
+    let Some(program) = version.program(name) else {
+        return missing(version);
+    };
+    let mut command = Command::new(program);
+    command.env("ETCDCTL_API", "3");
+    Ok(Some(command))
+}
+
+/// Nothing, once that was said, past the capture of test output; a failure where it is required.
+fn missing<T>(version: EtcdVersion) -> Result<Option<T>, TestRegistryError> {
+    static SAID: [Once; 2] = [Once::new(), Once::new()];
+
+    let (etcd, remedy) = (version.name(), version.remedy());
+    if std::env::var("SKYNET_REQUIRE_ETCD").is_ok_and(|value| value == "1") {
+        return Err(TestRegistryError::EtcdMissing { etcd, remedy });
+    }
+    SAID[usize::from(version == EtcdVersion::V3_5)].call_once(|| {
         // A closed stderr means that nobody wants to hear it.
         let _ = writeln!(
             io::stderr(),
-            "!!! etcd is not on the PATH: the tests that need it did NOT run \
-             (install `etcd-server`; SKYNET_REQUIRE_ETCD=1 makes this a failure) !!!"
+            "!!! {etcd} is not installed: the tests that need it did NOT run ({remedy}; \
+             SKYNET_REQUIRE_ETCD=1 makes this a failure) !!!"
         );
     });
+    Ok(None)
 }

@@ -4,9 +4,9 @@
 
 use std::{
     fs::{self, File},
-    io::{self, ErrorKind},
+    io,
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -28,21 +28,67 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How much of the log an error shows, in bytes.
 const LOG_TAIL: usize = 2000;
 
+/// The variable that names the folder with the programs of etcd 3.5.
+const FOLDER_3_5: &str = "SKYNET_ETCD_3_5";
+
+/// Which etcd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EtcdVersion {
+    /// The one on the PATH: 3.4, as Debian has it.
+    V3_4,
+    /// The one in the folder that `SKYNET_ETCD_3_5` names.
+    V3_5,
+}
+
+impl EtcdVersion {
+    /// How messages and tests call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::V3_4 => "etcd-3.4",
+            Self::V3_5 => "etcd-3.5",
+        }
+    }
+
+    /// What to do where it is missing.
+    pub(super) fn remedy(self) -> &'static str {
+        match self {
+            Self::V3_4 => "install `etcd-server`",
+            Self::V3_5 => {
+                "let `SKYNET_ETCD_3_5` name the folder that holds its `etcd` and `etcdctl`, as \
+                 `.ci/run` does"
+            }
+        }
+    }
+
+    /// Where one of its programs is, if it is installed.
+    pub(super) fn program(self, name: &str) -> Option<PathBuf> {
+        let folders = match self {
+            Self::V3_4 => std::env::var_os("PATH"),
+            Self::V3_5 => std::env::var_os(FOLDER_3_5),
+        };
+        std::env::split_paths(&folders?)
+            .map(|folder| folder.join(name))
+            .find(|program| program.is_file())
+    }
+}
+
 /// A running etcd.
 #[derive(Debug)]
 pub(super) struct EtcdProcess {
     child: Child,
+    version: EtcdVersion,
 }
 
 impl EtcdProcess {
-    /// Starts one and waits until it is healthy; `None` if there is no etcd on the PATH.
+    /// Starts one and waits until it is healthy; `None` if it is not installed.
     pub(super) async fn start(
+        version: EtcdVersion,
         address: SocketAddr,
         folder: &Path,
     ) -> Result<Option<Self>, TestRegistryError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let Some(mut process) = Self::spawn(address, folder)? else {
+            let Some(mut process) = Self::spawn(version, address, folder)? else {
                 return Ok(None);
             };
             while process.is_running()? {
@@ -66,6 +112,11 @@ impl EtcdProcess {
         }
     }
 
+    /// Which etcd it is.
+    pub(super) fn version(&self) -> EtcdVersion {
+        self.version
+    }
+
     /// Kills it and waits until the system has taken it away.
     pub(super) fn kill(&mut self) {
         // Both fail only if it is gone already.
@@ -73,14 +124,21 @@ impl EtcdProcess {
         let _ = self.child.wait();
     }
 
-    fn spawn(address: SocketAddr, folder: &Path) -> Result<Option<Self>, TestRegistryError> {
+    fn spawn(
+        version: EtcdVersion,
+        address: SocketAddr,
+        folder: &Path,
+    ) -> Result<Option<Self>, TestRegistryError> {
+        let Some(program) = version.program("etcd") else {
+            return Ok(None);
+        };
         let client = format!("http://{address}");
         let peer = format!("http://{}", free_address()?);
         let log = File::options()
             .create(true)
             .append(true)
             .open(folder.join("etcd.log"))?;
-        let spawned = Command::new("etcd")
+        let child = Command::new(program)
             .args(["--name", "test", "--heartbeat-interval", "10"])
             .args(["--election-timeout", "100", "--logger", "zap"])
             .arg("--data-dir")
@@ -93,12 +151,8 @@ impl EtcdProcess {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
-            .spawn();
-        match spawned {
-            Ok(child) => Ok(Some(Self { child })),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+            .spawn()?;
+        Ok(Some(Self { child, version }))
     }
 
     fn is_running(&mut self) -> io::Result<bool> {

@@ -1,6 +1,4 @@
-//! The embedded registry behaves like etcd: every test below runs against both.
-//!
-//! Where Debian's etcd differs between its versions, a test asserts what all of them do.
+//! The embedded registry behaves like etcd: every test below runs against it, etcd 3.4 and etcd 3.5.
 
 mod kv;
 mod lease;
@@ -38,9 +36,16 @@ async fn on_embedded<F: Future<Output = ()>>(test: impl FnOnce(Conformance) -> F
     test(Conformance::new(registry).await).await;
 }
 
-async fn on_etcd<F: Future<Output = ()>>(test: impl FnOnce(Conformance) -> F) {
-    // Without etcd the harness says so, or fails where it is required.
+// Without etcd the harness says so, or fails where it is required.
+
+async fn on_etcd_3_4<F: Future<Output = ()>>(test: impl FnOnce(Conformance) -> F) {
     if let Some(registry) = TestRegistry::etcd().await.unwrap() {
+        test(Conformance::new(registry).await).await;
+    }
+}
+
+async fn on_etcd_3_5<F: Future<Output = ()>>(test: impl FnOnce(Conformance) -> F) {
+    if let Some(registry) = TestRegistry::etcd_3_5().await.unwrap() {
         test(Conformance::new(registry).await).await;
     }
 }
@@ -65,7 +70,7 @@ async fn next(stream: &mut WatchStream) -> WatchResponse {
         .expect("the watch has ended")
 }
 
-/// Makes two tests of each function: one against the embedded registry, one against etcd.
+/// Makes three tests of each function: against the embedded registry, etcd 3.4 and etcd 3.5.
 macro_rules! conformance {
     ($($name:ident),+ $(,)?) => {
         mod embedded {
@@ -75,10 +80,17 @@ macro_rules! conformance {
             })+
         }
 
-        mod etcd {
+        mod etcd_3_4 {
             $(#[tokio::test]
             async fn $name() {
-                crate::registry_conformance::on_etcd(super::$name).await;
+                crate::registry_conformance::on_etcd_3_4(super::$name).await;
+            })+
+        }
+
+        mod etcd_3_5 {
+            $(#[tokio::test]
+            async fn $name() {
+                crate::registry_conformance::on_etcd_3_5(super::$name).await;
             })+
         }
     };
