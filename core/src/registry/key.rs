@@ -3,6 +3,7 @@
 //! Invariants: every segment is percent-encoded, so that a name with a slash stays one segment;
 //! what [`Key::path`] writes, [`Key::parse`] reads again. Pure.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -19,6 +20,9 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'~')
     .remove(b':');
+
+/// The segment of an empty name: two slashes must not meet, and this never arises from encoding.
+const NO_NAME: &str = "%";
 
 /// A key of the registry, without its prefix.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,47 +67,128 @@ impl Key {
 
     /// Reads a whole key; `None` for one that is not below `prefix` or not of a known shape.
     pub fn parse(prefix: &str, path: &[u8]) -> Option<Self> {
+        RawKey::split(prefix, path)?.decode(|name| Arc::from(name))
+    }
+}
+
+/// A key in its segments, which are still encoded: all that can be told without copying them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RawKey<'a> {
+    Instance {
+        service: &'a str,
+        version: &'a str,
+        region: &'a str,
+        host: &'a str,
+        id: InstanceId,
+    },
+    Address {
+        host: &'a str,
+        port: u16,
+    },
+    Host(&'a str),
+    Child {
+        host: &'a str,
+        id: InstanceId,
+    },
+}
+
+impl<'a> RawKey<'a> {
+    /// Splits a whole key; `None` for one that is not below `prefix` or not of a known shape.
+    pub(super) fn split(prefix: &str, path: &'a [u8]) -> Option<Self> {
         let path = std::str::from_utf8(path).ok()?;
         let rest = path.strip_prefix(prefix)?.strip_prefix('/')?;
-        let segments: Vec<&str> = rest.split('/').collect();
-        match *segments.as_slice() {
-            ["instances", service, version, region, host, id] => Some(Self::Instance(Identity {
-                service: decode(service)?,
-                version: decode(version)?,
-                region: decode(region)?,
-                host: decode(host)?,
-                id: id.parse().ok()?,
-            })),
-            ["addr", host, port] => Some(Self::Address {
-                host: decode(host)?,
-                port: port.parse().ok()?,
+        let (folder, rest) = rest.split_once('/')?;
+        let mut segments = rest.split('/');
+        let mut next = || segments.next();
+        let key = match folder {
+            "instances" => Self::Instance {
+                service: next()?,
+                version: next()?,
+                region: next()?,
+                host: next()?,
+                id: next()?.parse().ok()?,
+            },
+            "addr" => Self::Address {
+                host: next()?,
+                port: next()?.parse().ok()?,
+            },
+            "hosts" => Self::Host(next()?),
+            "status" => Self::Child {
+                host: next()?,
+                id: next()?.parse().ok()?,
+            },
+            _ => return None,
+        };
+        next().is_none().then_some(key)
+    }
+
+    /// The key with its names decoded; `share` makes them what they are kept as.
+    pub(super) fn decode(self, mut share: impl FnMut(&str) -> Arc<str>) -> Option<Key> {
+        let mut name = |segment| decode(segment).map(|name| share(&name));
+        Some(match self {
+            Self::Instance {
+                service,
+                version,
+                region,
+                host,
+                id,
+            } => Key::Instance(Identity {
+                service: name(service)?,
+                version: name(version)?,
+                region: name(region)?,
+                host: name(host)?,
+                id,
             }),
-            ["hosts", host] => Some(Self::Host(decode(host)?)),
-            ["status", host, id] => Some(Self::Child {
-                host: decode(host)?,
-                id: id.parse().ok()?,
-            }),
-            _ => None,
-        }
+            Self::Address { host, port } => Key::Address {
+                host: name(host)?,
+                port,
+            },
+            Self::Host(host) => Key::Host(name(host)?),
+            Self::Child { host, id } => Key::Child {
+                host: name(host)?,
+                id,
+            },
+        })
+    }
+
+    /// Whether this is the key that an instance of this identity has.
+    pub(super) fn is_instance(self, identity: &Identity) -> bool {
+        matches!(self, Self::Instance { service, version, region, host, id }
+            if id == identity.id
+                && is_name(host, &identity.host)
+                && is_name(service, &identity.service)
+                && is_name(version, &identity.version)
+                && is_name(region, &identity.region))
+    }
+
+    /// Whether this is the key of a daemon's word on a child of this identity.
+    pub(super) fn is_child(self, identity: &Identity) -> bool {
+        matches!(self, Self::Child { host, id }
+            if id == identity.id && is_name(host, &identity.host))
     }
 }
 
 fn encode(segment: &str) -> String {
-    // An empty segment would make two slashes meet, and "%" alone never arises from encoding.
     if segment.is_empty() {
-        return "%".to_owned();
+        return NO_NAME.to_owned();
     }
     utf8_percent_encode(segment, SEGMENT).to_string()
 }
 
-fn decode(segment: &str) -> Option<Arc<str>> {
-    if segment == "%" {
-        return Some(Arc::from(""));
+/// The name that a segment stands for.
+pub(super) fn decode(segment: &str) -> Option<Cow<'_, str>> {
+    if segment == NO_NAME {
+        return Some(Cow::Borrowed(""));
     }
-    percent_decode_str(segment)
-        .decode_utf8()
-        .ok()
-        .map(Arc::from)
+    percent_decode_str(segment).decode_utf8().ok()
+}
+
+/// Whether `segment` is `name`, encoded.
+fn is_name(segment: &str, name: &str) -> bool {
+    if segment == NO_NAME {
+        return name.is_empty();
+    }
+    percent_decode_str(segment).eq(name.bytes())
 }
 
 #[cfg(test)]
@@ -125,7 +210,12 @@ mod tests {
                 id: InstanceId::from_u128(id),
             });
             let path = key.path("/a/b");
-            prop_assert_eq!(Key::parse("/a/b", path.as_bytes()), Some(key));
+            prop_assert_eq!(Key::parse("/a/b", path.as_bytes()), Some(key.clone()));
+            let Key::Instance(identity) = &key else { unreachable!() };
+            let raw = RawKey::split("/a/b", path.as_bytes()).unwrap();
+            prop_assert!(raw.is_instance(identity));
+            let other = Identity { host: format!("{}x", identity.host).into(), ..identity.clone() };
+            prop_assert!(!raw.is_instance(&other));
         }
     }
 
@@ -137,6 +227,7 @@ mod tests {
             "/a/bc/cluster",
             "/a/b/hosts",
             "/a/b/addr/h/99999",
+            "/a/b/hosts/h/more",
             "/x",
         ] {
             assert_eq!(Key::parse("/a/b", path.as_bytes()), None, "{path}");

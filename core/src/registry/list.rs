@@ -1,15 +1,27 @@
 //! One listing of the cluster: in pages, all at one revision.
+//!
+//! Invariants: every page is read at the revision of the first; while a page is read into rows the
+//! next one is on its way, and no more than these two are held; a page holds as many keys as make
+//! about [`PAGE_BYTES`], because registries count keys and clients refuse messages by their size.
 
 use etcd_client::{GetOptions, GetResponse, ResponseHeader};
 
 use super::error::Error;
 use super::etcd::Etcd;
 use super::names::Names;
-use super::read;
 use super::snapshot::{Change, Snapshot};
+use reader::Reader;
 
-/// Keys in one page.
-const PAGE: i64 = 2_000;
+mod reader;
+
+/// Keys in the first page, before anything is known of their size.
+const FIRST_PAGE: i64 = 1_000;
+/// The most keys in one page.
+const LARGEST_PAGE: i64 = 20_000;
+/// What a page should weigh, in bytes of keys and values: the client takes 4 MiB and no more.
+const PAGE_BYTES: usize = 2 * 1024 * 1024;
+/// By how much a page that was refused is made smaller: it may have been too large to be taken.
+const SHRINK: i64 = 16;
 /// The folders below the prefix that a snapshot is made of.
 const FOLDERS: [&str; 3] = ["instances/", "hosts/", "status/"];
 
@@ -20,7 +32,28 @@ pub(super) struct Position {
     pub(super) cluster_id: u64,
 }
 
-/// Everything that a snapshot shows, at one revision.
+/// What a listing found, held against what was known before.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Listing {
+    pub(super) position: Position,
+    /// What is new or different.
+    pub(super) changed: Vec<Change>,
+    /// What is no longer there, as removals.
+    pub(super) gone: Vec<Change>,
+    /// How many rows had to be read; the others stand as they are known.
+    pub(super) n_read: usize,
+}
+
+/// What is known before a listing.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    /// Up to where the snapshot follows the registry's history. Rows that have not changed since are
+    /// then passed over unread; without it every row is read and compared.
+    pub(super) since: Option<Position>,
+}
+
+/// Everything that a snapshot shows, at one revision, as what it changes in what is known.
 ///
 /// # Cancel safety
 /// Reads only; dropping the future changes nothing.
@@ -28,59 +61,120 @@ pub(super) async fn list(
     etcd: &Etcd,
     prefix: &str,
     names: &mut Names,
-) -> Result<(Vec<Change>, Position), Error> {
-    let mut changes = Vec::new();
-    let mut position: Option<Position> = None;
-    for folder in FOLDERS {
-        let first = format!("{prefix}/{folder}").into_bytes();
-        let end = range_end(&first);
-        let mut from = first;
-        loop {
-            let response = page(etcd, &from, &end, position).await?;
-            position.get_or_insert_with(|| position_of(response.header()));
-            changes.extend(
-                response
-                    .kvs()
-                    .iter()
-                    .filter_map(|kv| read::put(names, prefix, kv)),
-            );
-            match response.kvs().last() {
-                Some(last) if response.more() => {
-                    from = last.key().to_vec();
-                    from.push(0);
-                }
-                _ => break,
-            }
-        }
+    known: Known<'_>,
+) -> Result<Listing, Error> {
+    let mut pages = Pages::new(prefix);
+    let mut reader = Reader::new(prefix, names, known);
+    let mut fetched = pages.fetch(etcd).await?;
+    while let Some(page) = fetched.take() {
+        pages.advance(&page);
+        let (next, ()) = tokio::join!(pages.fetch(etcd), reader.read(page));
+        fetched = next?;
     }
-    Ok((changes, position.unwrap_or_default()))
+    let listing = reader.finish(pages.position.unwrap_or_default());
+    tracing::debug!(
+        revision = listing.position.revision,
+        changed = listing.changed.len(),
+        gone = listing.gone.len(),
+        read = listing.n_read,
+        "the cluster was listed"
+    );
+    Ok(listing)
 }
 
 /// The listing as a snapshot.
 pub(super) async fn snapshot(etcd: &Etcd, prefix: &str) -> Result<Snapshot, Error> {
-    let (changes, position) = list(etcd, prefix, &mut Names::default()).await?;
     let mut snapshot = Snapshot::default();
-    for change in changes {
+    let known = Known {
+        snapshot: &snapshot,
+        since: None,
+    };
+    let listing = list(etcd, prefix, &mut Names::default(), known).await?;
+    for change in listing.changed {
         snapshot.apply(change);
     }
-    snapshot.set_position(position.revision);
+    snapshot.set_position(listing.position.revision);
     Ok(snapshot)
 }
 
-async fn page(
-    etcd: &Etcd,
-    from: &[u8],
-    end: &[u8],
+/// Which page comes next.
+#[derive(Debug)]
+struct Pages {
+    /// The ranges that are still to be read, the next one last.
+    ranges: Vec<(Vec<u8>, Vec<u8>)>,
+    limit: i64,
     position: Option<Position>,
-) -> Result<GetResponse, Error> {
-    let options = GetOptions::new()
-        .with_range(end)
-        .with_limit(PAGE)
-        .with_revision(position.map_or(0, |position| position.revision));
-    etcd.call("list the cluster", async |mut client| {
-        client.get(from, Some(options.clone())).await
-    })
-    .await
+}
+
+impl Pages {
+    fn new(prefix: &str) -> Self {
+        let ranges = FOLDERS.iter().rev().map(|folder| {
+            let first = format!("{prefix}/{folder}").into_bytes();
+            let end = range_end(&first);
+            (first, end)
+        });
+        Self {
+            ranges: ranges.collect(),
+            limit: FIRST_PAGE,
+            position: None,
+        }
+    }
+
+    /// Goes on behind `page`.
+    fn advance(&mut self, page: &GetResponse) {
+        self.position
+            .get_or_insert_with(|| position_of(page.header()));
+        let Some((from, _)) = self.ranges.last_mut() else {
+            return;
+        };
+        match page.kvs().last() {
+            Some(last) if page.more() => {
+                from.clear();
+                from.extend_from_slice(last.key());
+                from.push(0);
+            }
+            _ => drop(self.ranges.pop()),
+        }
+        let bytes: usize = page
+            .kvs()
+            .iter()
+            .map(|kv| kv.key().len() + kv.value().len())
+            .sum();
+        if let Some(each) = bytes.checked_div(page.kvs().len()) {
+            let fitting = PAGE_BYTES / each.max(1);
+            self.limit = i64::try_from(fitting)
+                .unwrap_or(LARGEST_PAGE)
+                .clamp(1, LARGEST_PAGE);
+        }
+    }
+
+    /// The next page, `None` behind the last.
+    async fn fetch(&self, etcd: &Etcd) -> Result<Option<GetResponse>, Error> {
+        let Some((from, end)) = self.ranges.last() else {
+            return Ok(None);
+        };
+        let mut limit = self.limit;
+        loop {
+            let options = self.options(end, limit);
+            let page = etcd
+                .call("list the cluster", async |mut client| {
+                    client.get(from.as_slice(), Some(options.clone())).await
+                })
+                .await;
+            match page {
+                // Larger rows than those before may have made it too large to be taken.
+                Err(Error::Refused { .. }) if limit > 1 => limit = (limit / SHRINK).max(1),
+                other => return other.map(Some),
+            }
+        }
+    }
+
+    fn options(&self, end: &[u8], limit: i64) -> GetOptions {
+        GetOptions::new()
+            .with_range(end)
+            .with_limit(limit)
+            .with_revision(self.position.map_or(0, |position| position.revision))
+    }
 }
 
 pub(super) fn position_of(header: Option<&ResponseHeader>) -> Position {
@@ -105,6 +199,8 @@ pub(super) fn range_end(start: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use etcd_client::proto::{PbKeyValue, PbRangeResponse, PbResponseHeader};
+
     use super::*;
 
     #[test]
@@ -112,5 +208,66 @@ mod tests {
         assert_eq!(range_end(b"/a/"), b"/a0");
         assert_eq!(range_end(b"a\xff"), b"b");
         assert_eq!(range_end(b"\xff"), [0]);
+    }
+
+    fn page(keys: &[&str], bytes: usize, more: bool, revision: i64) -> GetResponse {
+        GetResponse(PbRangeResponse {
+            header: Some(PbResponseHeader {
+                revision,
+                ..PbResponseHeader::default()
+            }),
+            kvs: keys
+                .iter()
+                .map(|key| PbKeyValue {
+                    key: (*key).into(),
+                    value: vec![0; bytes],
+                    ..PbKeyValue::default()
+                })
+                .collect(),
+            more,
+            count: 0,
+        })
+    }
+
+    fn next(pages: &Pages) -> Option<&str> {
+        let (from, _) = pages.ranges.last()?;
+        Some(std::str::from_utf8(from).unwrap())
+    }
+
+    #[test]
+    fn every_page_is_read_at_the_revision_of_the_first() {
+        let mut pages = Pages::new("/p");
+        assert_eq!(next(&pages), Some("/p/instances/"));
+        let revision_of = |pages: &Pages| pages.position.map(|position| position.revision);
+        assert_eq!(revision_of(&pages), None, "the first page is of now");
+        pages.advance(&page(&["/p/instances/a"], 10, true, 7));
+        assert_eq!(next(&pages), Some("/p/instances/a\0"));
+        // Others write meanwhile; the header tells their revision.
+        pages.advance(&page(&["/p/instances/b"], 10, false, 9));
+        assert_eq!(next(&pages), Some("/p/hosts/"));
+        pages.advance(&page(&[], 0, false, 10));
+        assert_eq!(next(&pages), Some("/p/status/"));
+        assert_eq!(revision_of(&pages), Some(7));
+        let options = format!("{:?}", pages.options(b"", 1));
+        assert!(options.contains("revision: 7"), "{options}");
+        pages.advance(&page(&["/p/status/a"], 10, false, 11));
+        assert_eq!(next(&pages), None);
+    }
+
+    #[test]
+    fn a_page_has_as_many_keys_as_make_its_weight() {
+        let mut pages = Pages::new("/p");
+        assert_eq!(pages.limit, FIRST_PAGE);
+        pages.advance(&page(
+            &["/p/instances/ab", "/p/instances/cd"],
+            1_009,
+            true,
+            7,
+        ));
+        assert_eq!(pages.limit, 2_048);
+        pages.advance(&page(&["/p/instances/x"], 3 * PAGE_BYTES, true, 7));
+        assert_eq!(pages.limit, 1, "never none");
+        pages.advance(&page(&["/p/instances/y"], 0, true, 7));
+        assert_eq!(pages.limit, LARGEST_PAGE);
     }
 }

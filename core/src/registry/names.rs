@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::instance::Identity;
+use crate::instance::Instance;
 
 /// So many names are kept before any is forgotten.
 const LEAST: usize = 1_024;
@@ -20,28 +20,41 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// The identity with its names shared.
-    pub(super) fn share(&mut self, identity: Identity) -> Identity {
-        let Identity {
-            service,
-            version,
-            region,
-            host,
-            id,
-        } = identity;
-        Identity {
-            service: self.one(service),
-            version: self.one(version),
-            region: self.one(region),
-            host: self.one(host),
-            id,
+    /// The instance with the names shared that others have too.
+    pub(super) fn share(&mut self, mut instance: Instance) -> Instance {
+        let identity = &mut instance.identity;
+        self.replace(&mut identity.service);
+        self.replace(&mut identity.version);
+        self.replace(&mut identity.region);
+        self.replace(&mut identity.host);
+        if let Some(process) = &mut instance.process {
+            self.replace(&mut process.boot_id);
+        }
+        if let Some(deployment) = &mut instance.deployment {
+            self.replace(deployment);
+        }
+        for tag in &mut instance.tags {
+            self.replace(tag);
+        }
+        instance
+    }
+
+    /// The one copy of a name.
+    pub(super) fn one(&mut self, name: &str) -> Arc<str> {
+        match self.known.get(name) {
+            Some(known) => Arc::clone(known),
+            None => self.add(Arc::from(name)),
         }
     }
 
-    fn one(&mut self, name: Arc<str>) -> Arc<str> {
-        if let Some(known) = self.known.get(&name) {
-            return Arc::clone(known);
-        }
+    fn replace(&mut self, name: &mut Arc<str>) {
+        *name = match self.known.get(name) {
+            Some(known) => Arc::clone(known),
+            None => self.add(Arc::clone(name)),
+        };
+    }
+
+    fn add(&mut self, name: Arc<str>) -> Arc<str> {
         if self.known.len() >= self.sweep_at.max(LEAST) {
             self.known.retain(|name| Arc::strong_count(name) > 1);
             self.sweep_at = self.known.len() * 2;
@@ -54,33 +67,23 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::instance::InstanceId;
 
     #[test]
     fn equal_names_are_one_and_unused_ones_are_forgotten() {
         let mut names = Names::default();
-        let identity = |service: &str| Identity {
-            service: service.into(),
-            version: "1".into(),
-            region: "r".into(),
-            host: "r".into(),
-            id: InstanceId::nil(),
-        };
-        let first = names.share(identity("a"));
-        let second = names.share(identity("a"));
-        assert!(Arc::ptr_eq(&first.service, &second.service));
-        assert!(Arc::ptr_eq(&first.region, &first.host));
+        let first = names.one("a");
+        let mut other: Arc<str> = "a".into();
+        assert!(!Arc::ptr_eq(&first, &other));
+        names.replace(&mut other);
+        assert!(Arc::ptr_eq(&first, &other));
         for number in 0..10 * LEAST {
-            names.share(identity(&number.to_string()));
+            names.one(&number.to_string());
         }
         assert!(
             names.known.len() <= 2 * LEAST,
             "{} names",
             names.known.len()
         );
-        assert!(Arc::ptr_eq(
-            &first.service,
-            &names.share(identity("a")).service
-        ));
+        assert!(Arc::ptr_eq(&first, &names.one("a")));
     }
 }

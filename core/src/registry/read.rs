@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use etcd_client::KeyValue;
 
-use super::key::Key;
+use super::key::{Key, RawKey};
 use super::names::Names;
 use super::snapshot::Change;
 use super::value::{ChildValue, HostValue, InstanceValue};
@@ -15,14 +15,16 @@ use super::value::{ChildValue, HostValue, InstanceValue};
 /// The change that a written key means; `None` for keys that no snapshot shows.
 pub(super) fn put(names: &mut Names, prefix: &str, kv: &KeyValue) -> Option<Change> {
     let (key, value, mod_revision) = (kv.key(), kv.value(), kv.mod_revision());
-    let read = match Key::parse(prefix, key)? {
+    let place = RawKey::split(prefix, key)?.decode(|name| names.one(name))?;
+    let read = match place {
         Key::Instance(identity) => serde_json::from_slice::<InstanceValue>(value).map(|value| {
-            Change::PutInstance(Arc::new(
-                value.into_instance(names.share(identity), mod_revision),
-            ))
+            let instance = value.into_instance(identity, mod_revision);
+            Change::PutInstance(Arc::new(names.share(instance)))
         }),
-        Key::Child { host, id } => serde_json::from_slice::<ChildValue>(value)
-            .map(|value| Change::PutChild(Arc::new(value.into_instance(host, id, mod_revision)))),
+        Key::Child { host, id } => serde_json::from_slice::<ChildValue>(value).map(|value| {
+            let child = value.into_instance(host, id, mod_revision);
+            Change::PutChild(Arc::new(names.share(child)))
+        }),
         Key::Host(name) => serde_json::from_slice::<HostValue>(value)
             .map(|value| Change::PutHost(Arc::new(value.into_host(name, mod_revision)))),
         Key::Address { .. } => return None,

@@ -93,6 +93,16 @@ impl Snapshot {
         self.registered.get(&id).or_else(|| self.children.get(&id))
     }
 
+    /// The registered instance with this id.
+    pub(super) fn registered_row(&self, id: InstanceId) -> Option<&Arc<Instance>> {
+        self.registered.get(&id)
+    }
+
+    /// What a daemon tells of the child with this id.
+    pub(super) fn child_row(&self, id: InstanceId) -> Option<&Arc<Instance>> {
+        self.children.get(&id)
+    }
+
     /// The registered instances, in no order.
     pub(super) fn registered(&self) -> impl Iterator<Item = &Arc<Instance>> {
         self.registered.values()

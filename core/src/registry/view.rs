@@ -4,12 +4,13 @@
 //! over, row by row; absence is not death: an instance that vanishes without having said `leaving`
 //! or been marked `dead` stays as *suspect* for a while.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::list::Listing;
 use super::snapshot::{Change, Snapshot};
 use crate::instance::{Instance, InstanceId, State};
 
@@ -57,48 +58,16 @@ impl ViewBuilder {
         }
     }
 
-    /// Replaces everything by a listing; what is missing in it vanishes.
-    pub(super) fn replace(&mut self, listing: Vec<Change>, revision: i64, now: Instant) {
-        let mut instances = HashSet::new();
-        let mut children = HashSet::new();
-        let mut hosts = HashSet::new();
-        for change in &listing {
-            match change {
-                Change::PutInstance(instance) => drop(instances.insert(instance.id())),
-                Change::PutChild(child) => drop(children.insert(child.id())),
-                Change::PutHost(host) => drop(hosts.insert(Arc::clone(&host.name))),
-                Change::RemoveInstance(_) | Change::RemoveChild(_) | Change::RemoveHost(_) => {}
-            }
-        }
-        let gone: Vec<Change> = self
-            .snapshot
-            .registered()
-            .map(|instance| instance.id())
-            .filter(|id| !instances.contains(id))
-            .map(Change::RemoveInstance)
-            .chain(
-                self.snapshot
-                    .children()
-                    .map(|child| child.id())
-                    .filter(|id| !children.contains(id))
-                    .map(Change::RemoveChild),
-            )
-            .chain(
-                self.snapshot
-                    .hosts()
-                    .map(|host| Arc::clone(&host.name))
-                    .filter(|name| !hosts.contains(name))
-                    .map(Change::RemoveHost),
-            )
-            .collect();
-        for change in gone {
+    /// Takes a listing that was held against this view; what is missing in it vanishes.
+    pub(super) fn replace(&mut self, listing: Listing, now: Instant) {
+        for change in listing.gone {
             self.apply(change, now);
         }
-        for change in listing {
+        for change in listing.changed {
             // The listing is the truth of its moment, whatever revision stood before.
             self.snapshot.apply(change);
         }
-        self.snapshot.set_position(revision);
+        self.snapshot.set_position(listing.position.revision);
     }
 
     /// When the next suspect is given up.
@@ -207,7 +176,12 @@ mod tests {
         let mut view = ViewBuilder::default();
         let now = Instant::now();
         view.apply(Change::PutInstance(instance(1, State::Ready, 5)), now);
-        view.replace(Vec::new(), 2, now);
+        let gone = vec![Change::RemoveInstance(InstanceId::from_u128(1))];
+        let nothing = Listing {
+            gone,
+            ..Listing::default()
+        };
+        view.replace(nothing, now);
         assert_eq!(states(&view), [State::Suspect]);
         view.apply(Change::PutInstance(instance(1, State::Ready, 3)), now);
         assert!(!view.expire(view.next_expiry().unwrap()));

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::error::Error;
 use super::etcd::{Etcd, Said};
 use super::link::Link;
-use super::list::{Position, list, position_of, range_end};
+use super::list::{Known, Position, list, position_of, range_end};
 use super::names::Names;
 use super::read;
 use super::snapshot::Snapshot;
@@ -62,6 +62,7 @@ impl View {
             prefix,
             builder: ViewBuilder::default(),
             names: Names::default(),
+            since: None,
             snapshot: snapshot_sender,
             link: link_sender,
             resync: Arc::clone(&resync),
@@ -111,6 +112,8 @@ struct Follower {
     prefix: Arc<str>,
     builder: ViewBuilder,
     names: Names,
+    /// Up to where the view follows the registry's history, when only a compaction broke that.
+    since: Option<Position>,
     snapshot: watch::Sender<Arc<Snapshot>>,
     link: watch::Sender<Link>,
     resync: Arc<tokio::sync::Notify>,
@@ -193,9 +196,15 @@ impl Follower {
         position: &mut Option<Position>,
         backoff: &mut Backoff,
     ) -> Result<End, Error> {
-        let (listing, listed) = list(&self.etcd, &self.prefix, &mut self.names).await?;
-        self.builder
-            .replace(listing, listed.revision, Instant::now());
+        let before = self.builder.snapshot();
+        let known = Known {
+            snapshot: &before,
+            since: self.since,
+        };
+        let listing = list(&self.etcd, &self.prefix, &mut self.names, known).await?;
+        let listed = listing.position;
+        self.since = None;
+        self.builder.replace(listing, Instant::now());
         self.publish();
         self.heard();
         *position = Some(listed);
@@ -278,6 +287,10 @@ impl Follower {
             // Cancelled for another reason, it may be again: then not without a wait.
             let compacted = response.compact_revision() > 0;
             return Some(if compacted {
+                self.since = Some(Position {
+                    revision: self.builder.revision(),
+                    ..position
+                });
                 End::ListAgain
             } else {
                 End::Resume
