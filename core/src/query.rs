@@ -179,6 +179,14 @@ impl Query {
         })
     }
 
+    /// Whether a term asks how long ago something was, so that time alone changes what is selected.
+    pub fn asks_for_age(&self) -> bool {
+        self.has_term(|term| match term {
+            Expr::Compare(comparison) => comparison.field.kind() == schema::Kind::Age,
+            _ => false,
+        })
+    }
+
     /// Whether a term is `marked` or `new`, so that those facts matter.
     pub fn asks_for_marks(&self) -> bool {
         self.has_term(|term| matches!(term, Expr::Flag(Flag::Marked | Flag::New)))

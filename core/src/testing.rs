@@ -6,6 +6,7 @@
 //! PATH; etcd 3.5 is in the folder that `SKYNET_ETCD_3_5` names.
 
 mod etcd;
+mod instance;
 
 use std::{
     io::{self, Write},
@@ -19,6 +20,7 @@ use std::{
 use tempfile::TempDir;
 
 use self::etcd::{EtcdProcess, EtcdVersion};
+pub use self::instance::instance;
 use crate::{
     hint::Hint,
     registry::embedded::{Embedded, EmbeddedConfig, EmbeddedError},

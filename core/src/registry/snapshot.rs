@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use imbl::ordmap::DiffItem;
 use imbl::{HashMap, OrdMap};
 
 use crate::instance::{Host, Identity, Instance, InstanceId};
@@ -111,6 +112,16 @@ impl Snapshot {
     /// The children that daemons tell of, in no order.
     pub(super) fn children(&self) -> impl Iterator<Item = &Arc<Instance>> {
         self.children.values()
+    }
+
+    /// The ids of the instances and children that are not as they were in `before`, in the order of
+    /// iteration; one whose names changed comes twice. What both share costs nothing, so following
+    /// a large cluster change by change is cheap.
+    pub fn changed_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = InstanceId> + 'a {
+        before.rows.diff(&self.rows).map(|item| match item {
+            DiffItem::Add(_, instance) | DiffItem::Remove(_, instance) => instance.id(),
+            DiffItem::Update { new, .. } => new.1.id(),
+        })
     }
 
     /// How many instances and children there are.

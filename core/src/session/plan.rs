@@ -324,27 +324,12 @@ mod tests {
     use crate::instance::InstanceId;
 
     fn instance(id: u128, version: &str, region: &str) -> Instance {
-        Instance {
-            identity: Identity {
-                service: "pay".into(),
-                version: version.into(),
-                region: region.into(),
-                host: "h1".into(),
-                id: InstanceId::from_u128(id),
-            },
-            address: Some(([127, 0, 0, 1], 9000 + u16::try_from(id).unwrap()).into()),
-            admin_address: None,
-            registered: true,
-            state: State::Ready,
-            reason: None,
-            process: None,
-            started: Timestamp::UNIX_EPOCH,
-            deployment: None,
-            weight: 100,
-            lease: 1,
-            tags: Vec::new(),
-            mod_revision: 1,
-        }
+        let mut instance = crate::testing::instance(id);
+        instance.identity.service = "pay".into();
+        instance.identity.version = version.into();
+        instance.identity.region = region.into();
+        instance.address = Some(([127, 0, 0, 1], 9000 + u16::try_from(id).unwrap()).into());
+        instance
     }
 
     fn cluster() -> Snapshot {
