@@ -11,6 +11,7 @@ mod registry_client;
 mod registry_conformance;
 mod registry_embedded;
 mod registry_etcdctl;
+mod registry_kill;
 mod registry_process;
 mod rpc_calls;
 mod rpc_conversations;
