@@ -18,3 +18,8 @@ pub mod session;
 pub mod stats;
 #[cfg(feature = "testing")]
 pub mod testing;
+
+/// The code in the pages of `docs/` is compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/listening.md")]
+mod listening {}
