@@ -5,8 +5,10 @@
 //! harness says so loudly, and fails if `SKYNET_REQUIRE_ETCD=1` is set. etcd 3.4 is the `etcd` of the
 //! PATH; etcd 3.5 is in the folder that `SKYNET_ETCD_3_5` names.
 
+mod cluster;
 mod etcd;
 mod instance;
+mod proxy;
 
 use std::{
     io::{self, Write},
@@ -19,6 +21,7 @@ use std::{
 
 use tempfile::TempDir;
 
+pub use self::cluster::{EtcdCluster, NODES, NodeStatus, Traffic};
 use self::etcd::{EtcdProcess, EtcdVersion};
 pub use self::instance::instance;
 use crate::{

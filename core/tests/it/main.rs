@@ -7,7 +7,9 @@
 
 mod client;
 mod demo_services;
+mod instance_process;
 mod registry_client;
+mod registry_cluster;
 mod registry_conformance;
 mod registry_embedded;
 mod registry_etcdctl;
