@@ -7,6 +7,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -22,6 +23,7 @@ use crate::registry::snapshot::Snapshot;
 use crate::registry::{Registry, View};
 use balance::Nearness;
 use peer::Peer;
+use policy::Turn;
 use pool::Pool;
 use retry::RetryBudget;
 
@@ -31,12 +33,14 @@ mod error;
 mod health;
 mod listener;
 mod peer;
+mod policy;
 mod pool;
 mod retry;
 
 pub use call::{CallOptions, DEFAULT_DEADLINE};
 pub use error::{CallError, CallId};
 pub use listener::{InstanceChange, InstanceListener};
+pub use policy::Policy;
 
 /// Where a client stands, so that it prefers what is near.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -110,6 +114,7 @@ impl Client {
     /// The services that a query chooses. It never fails for lack of instances.
     pub fn service(&self, query: Query) -> ServiceClient {
         ServiceClient {
+            policy: Policy::default(),
             shared: Arc::new(ServiceShared {
                 client: self.clone(),
                 changes: self.shared.view.changes(),
@@ -119,6 +124,7 @@ impl Client {
                     peers: Arc::from([]),
                 }),
                 budget: Mutex::new(RetryBudget::new(Instant::now())),
+                turns: AtomicUsize::new(0),
             }),
         }
     }
@@ -138,6 +144,7 @@ impl Client {
 #[derive(Clone)]
 pub struct ServiceClient {
     shared: Arc<ServiceShared>,
+    policy: Policy,
 }
 
 struct ServiceShared {
@@ -146,6 +153,8 @@ struct ServiceShared {
     query: Query,
     known: Mutex<Known>,
     budget: Mutex<RetryBudget>,
+    /// How many choices were made, for policies that take turns.
+    turns: AtomicUsize,
 }
 
 /// The peers that the query chose in the snapshot that was seen last.
@@ -155,6 +164,13 @@ struct Known {
 }
 
 impl ServiceClient {
+    /// The same client, choosing among instances in another way.
+    #[must_use]
+    pub fn with_policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
     /// Begins a call; it runs while other things are done, and is awaited later. Dropping the
     /// returned [`Call`] gives it up.
     ///
@@ -181,7 +197,7 @@ impl ServiceClient {
     }
 
     /// Waits until an instance can be chosen, and chooses.
-    async fn choose_or_wait(&self, tried: &[InstanceId]) -> Arc<Peer> {
+    async fn choose_or_wait(&self, key: u64, tried: &[InstanceId]) -> Arc<Peer> {
         let shared = &self.shared;
         let mut changes = shared.changes.clone();
         loop {
@@ -190,7 +206,7 @@ impl ServiceClient {
             // From here on, no news is missed.
             news.as_mut().enable();
             changes.mark_unchanged();
-            if let Some(peer) = self.choose(tried) {
+            if let Some(peer) = self.choose(key, tried) {
                 return peer;
             }
             tokio::select! {
@@ -205,7 +221,7 @@ impl ServiceClient {
         }
     }
 
-    fn choose(&self, tried: &[InstanceId]) -> Option<Arc<Peer>> {
+    fn choose(&self, key: u64, tried: &[InstanceId]) -> Option<Arc<Peer>> {
         let now = Instant::now();
         let place = &self.shared.client.shared.place;
         let peers = self.peers();
@@ -216,7 +232,12 @@ impl ServiceClient {
                 peer.candidate(place.nearness(&peer.instance), tried, now)
             })
             .collect();
-        let index = balance::choose(&candidates, |below| fastrand::usize(..below))?;
+        let turn = Turn {
+            number: self.shared.turns.fetch_add(1, Ordering::Relaxed),
+            key,
+        };
+        let draw = |below| fastrand::usize(..below);
+        let index = balance::choose(&candidates, self.policy, turn, draw)?;
         peers.get(index).map(Arc::clone)
     }
 

@@ -1,8 +1,11 @@
-//! Which instance gets the next call: power of two choices. Pure.
+//! Which instances may get the next call, and which one gets it. Pure.
 //!
-//! Two candidates are drawn at random and the cheaper one is taken (Mitzenmacher, "The Power of Two
-//! Choices in Randomized Load Balancing", 2001); the cost is the expected latency times the calls in
-//! flight, over the weight. The caller's own region comes first while enough of it is usable.
+//! Invariants: nothing that is unreachable is ever chosen; ejection is ignored when it would leave
+//! less than half; the caller's own region comes first while enough of it is usable; an instance
+//! that has just come gets its share by and by (but keys stay with their owner, however new). Among
+//! those that are left, the policy chooses.
+
+use super::policy::{Policy, Turn};
 
 /// How far an instance is from its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +28,10 @@ pub(super) enum Availability {
 /// What the choice needs to know of one instance.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Candidate {
+    /// The instance's id.
+    pub(super) id: u128,
+    /// The share of its traffic that it may get by now, from above 0 to 1.
+    pub(super) warmth: f64,
     /// Expected response time in seconds.
     pub(super) latency_s: f64,
     pub(super) in_flight: usize,
@@ -40,7 +47,7 @@ const SAME_HOST: f64 = 0.8;
 
 impl Candidate {
     #[expect(clippy::cast_precision_loss, reason = "calls in flight are few")]
-    fn cost(&self) -> f64 {
+    pub(super) fn cost(&self) -> f64 {
         let weight = f64::from(self.weight.max(1)) / 100.0;
         let nearness = if self.nearness == Nearness::SameHost {
             SAME_HOST
@@ -55,6 +62,8 @@ impl Candidate {
 /// number below `n`.
 pub(super) fn choose(
     candidates: &[Candidate],
+    policy: Policy,
+    turn: Turn,
     mut draw: impl FnMut(usize) -> usize,
 ) -> Option<usize> {
     let with = |wanted: fn(Availability) -> bool| -> Vec<usize> {
@@ -76,26 +85,38 @@ pub(super) fn choose(
     if local_usable * 2 >= local.max(1) {
         prefer(&mut pool, |index| is_local(&index));
     }
+    if policy != Policy::ConsistentHash {
+        // Beside others that are new, a newcomer is none.
+        let warmth = |index: usize| candidates[index].warmth;
+        let warmest = pool.iter().copied().map(warmth).fold(0.0, f64::max);
+        prefer(&mut pool, |index| {
+            let share = warmth(index) / warmest;
+            share >= 1.0 || is_drawn(share, &mut draw)
+        });
+    }
     match pool.as_slice() {
         [] => None,
         [only] => Some(*only),
-        pool => {
-            let first = draw(pool.len());
-            let mut second = draw(pool.len() - 1);
-            if second >= first {
-                second += 1;
-            }
-            let (first, second) = (pool[first], pool[second]);
-            let cheaper = candidates[first].cost() <= candidates[second].cost();
-            Some(if cheaper { first } else { second })
-        }
+        pool => Some(policy.pick(pool, candidates, turn, draw)),
     }
 }
 
+/// True in `share` of all cases.
+fn is_drawn(share: f64, draw: &mut impl FnMut(usize) -> usize) -> bool {
+    const STEPS: u32 = 1_000;
+    let drawn = u32::try_from(draw(1_000)).unwrap_or(STEPS);
+    f64::from(drawn) < share * f64::from(STEPS)
+}
+
 /// Keeps those that `wanted` names, if there are any.
-fn prefer(pool: &mut Vec<usize>, wanted: impl Fn(usize) -> bool) {
-    if pool.iter().any(|index| wanted(*index)) {
-        pool.retain(|index| wanted(*index));
+fn prefer(pool: &mut Vec<usize>, mut wanted: impl FnMut(usize) -> bool) {
+    let kept: Vec<usize> = pool
+        .iter()
+        .copied()
+        .filter(|index| wanted(*index))
+        .collect();
+    if !kept.is_empty() {
+        *pool = kept;
     }
 }
 
@@ -105,6 +126,8 @@ mod tests {
     use proptest::prelude::*;
 
     const PLAIN: Candidate = Candidate {
+        id: 1,
+        warmth: 1.0,
         latency_s: 0.001,
         in_flight: 0,
         weight: 100,
@@ -112,6 +135,10 @@ mod tests {
         availability: Availability::Usable,
         tried: false,
     };
+
+    fn choose_any(candidates: &[Candidate], draw: impl FnMut(usize) -> usize) -> Option<usize> {
+        choose(candidates, Policy::default(), Turn::default(), draw)
+    }
 
     fn is_reachable(candidate: &Candidate) -> bool {
         candidate.availability != Availability::Unreachable
@@ -121,7 +148,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(3);
         let mut shares = vec![0; candidates.len()];
         for _ in 0..1_000 {
-            let index = choose(candidates, |below| random.usize(..below)).unwrap();
+            let index = choose_any(candidates, |below| random.usize(..below)).unwrap();
             shares[index] += 1;
         }
         shares
@@ -167,6 +194,17 @@ mod tests {
     }
 
     #[test]
+    fn a_newcomer_gets_its_share_by_and_by() {
+        let at = |warmth| Candidate { warmth, ..PLAIN };
+        let tenth = shares(&[PLAIN, PLAIN, PLAIN, at(0.1)])[3];
+        let half = shares(&[PLAIN, PLAIN, PLAIN, at(0.5)])[3];
+        assert!((10..50).contains(&tenth), "{tenth} of 1,000");
+        assert!((90..170).contains(&half), "{half} of 1,000");
+        let all_new = shares(&[at(0.1), at(0.1)]);
+        assert!(all_new.iter().all(|share| *share > 400), "{all_new:?}");
+    }
+
+    #[test]
     fn another_instance_is_tried_first() {
         let tried = Candidate {
             tried: true,
@@ -174,7 +212,7 @@ mod tests {
         };
         assert_eq!(shares(&[tried, PLAIN]), [0, 1_000]);
         assert_eq!(
-            choose(&[tried], |_| 0),
+            choose_any(&[tried], |_| 0),
             Some(0),
             "the only one may be tried again"
         );
@@ -194,7 +232,7 @@ mod tests {
                 latency_s: if bits & 16 != 0 { 1.0 } else { 0.001 },
                 ..PLAIN
             }).collect();
-            let chosen = choose(&candidates, |below| fastrand::usize(..below));
+            let chosen = choose_any(&candidates, |below| fastrand::usize(..below));
             prop_assert_eq!(chosen.is_some(), candidates.iter().any(is_reachable));
             if let Some(index) = chosen {
                 prop_assert!(is_reachable(&candidates[index]));

@@ -15,8 +15,10 @@ use tokio::time::{Instant, timeout_at};
 use super::ServiceClient;
 use super::error::{CallError, CallId};
 use super::peer::Peer;
+use super::policy;
 use crate::hint::Retry;
 use crate::rpc::{self, CallFailure, Reply, Request, RequestInfo};
+use crate::service::Context;
 
 /// How long a call may take unless its options say otherwise: the original's give-up time.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
@@ -34,6 +36,11 @@ pub struct CallOptions {
     pub request_id: Option<String>,
     /// The address that the request came from in the first place, if this call serves another.
     pub origin: Option<String>,
+    /// The W3C trace context, as its header's value, passed on as it is.
+    pub traceparent: Option<String>,
+    /// What [`Policy::ConsistentHash`](super::Policy::ConsistentHash) chooses by; the request's id if
+    /// none is given.
+    pub key: Option<String>,
 }
 
 impl Default for CallOptions {
@@ -43,6 +50,24 @@ impl Default for CallOptions {
             idempotent: false,
             request_id: None,
             origin: None,
+            traceparent: None,
+            key: None,
+        }
+    }
+}
+
+impl CallOptions {
+    /// The options of a call that a method makes to do its own work: it has the request id, the
+    /// origin and the trace context of the call that is served, and ends with it.
+    pub fn on_behalf_of(context: &Context) -> Self {
+        let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+        Self {
+            deadline: context.deadline().map_or(DEFAULT_DEADLINE, left),
+            idempotent: false,
+            request_id: Some(context.request_id().to_owned()),
+            origin: Some(context.origin().to_owned()),
+            traceparent: context.traceparent().map(str::to_owned),
+            key: None,
         }
     }
 }
@@ -98,6 +123,8 @@ impl ServiceClient {
             idempotent,
             request_id,
             origin,
+            traceparent,
+            key,
         } = options;
         let call = CallId {
             method: Arc::from(method),
@@ -115,11 +142,13 @@ impl ServiceClient {
             }
         };
         let plan = CallPlan {
+            key: policy::hash(key.as_deref().unwrap_or(&call.request_id)),
             call,
             input,
             within: deadline,
             idempotent,
             origin,
+            traceparent,
         };
         let (peer, reply) = self.run(&plan).await?;
         if let Some(message) = reply.service_error {
@@ -143,7 +172,7 @@ impl ServiceClient {
         let mut attempts = 0;
         let mut last: Option<CallFailure> = None;
         loop {
-            let chosen = timeout_at(deadline, self.choose_or_wait(&tried)).await;
+            let chosen = timeout_at(deadline, self.choose_or_wait(plan.key, &tried)).await;
             let Ok(peer) = chosen else {
                 return Err(self.gave_up(plan, attempts, last));
             };
@@ -152,7 +181,7 @@ impl ServiceClient {
                 origin: plan.origin.as_deref().unwrap_or_default(),
                 retry_count: attempts,
                 deadline: Some(deadline),
-                traceparent: None,
+                traceparent: plan.traceparent.as_deref(),
             };
             let failure = match attempt(&peer, plan, info, deadline).await {
                 Attempt::Answered(reply) => return Ok((peer, reply)),
@@ -199,11 +228,13 @@ impl ServiceClient {
 
 /// What stays the same over all attempts of a call.
 struct CallPlan {
+    key: u64,
     call: CallId,
     input: Vec<u8>,
     within: Duration,
     idempotent: bool,
     origin: Option<String>,
+    traceparent: Option<String>,
 }
 
 async fn attempt(

@@ -21,6 +21,11 @@ use crate::rpc::{ConnectError, ConnectOptions, Connection, Expected};
 /// How long a connection may take to stand.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long an instance that has just come, or come back, gets less than its share.
+const WARM_UP: Duration = Duration::from_secs(10);
+/// The share that it gets at first.
+const COLDEST: f64 = 0.1;
+
 /// The longest wait between two attempts to connect again.
 const MOST_WAIT: Duration = Duration::from_secs(5);
 
@@ -41,6 +46,8 @@ struct PeerState {
     connection: Option<Connection>,
     /// A connection failed, and a task tries to open another.
     down: bool,
+    /// Since when it can be called: it came then, or came back.
+    since: Instant,
 }
 
 /// A call that is under way; dropping it ends the count.
@@ -86,6 +93,7 @@ impl Peer {
                 health: Health::new(Instant::now()),
                 connection: None,
                 down: false,
+                since: Instant::now(),
             }),
             connecting: tokio::sync::Mutex::new(()),
             news,
@@ -108,7 +116,10 @@ impl Peer {
     /// What the choice needs to know.
     pub(super) fn candidate(&self, nearness: Nearness, tried: bool, now: Instant) -> Candidate {
         let state = self.state();
+        let warm = now.saturating_duration_since(state.since).as_secs_f64() / WARM_UP.as_secs_f64();
         Candidate {
+            id: self.instance.id().as_u128(),
+            warmth: warm.clamp(COLDEST, 1.0),
             latency_s: state.health.latency_s(now),
             in_flight: self.in_flight.load(Ordering::Relaxed),
             weight: self.instance.weight,
@@ -183,7 +194,9 @@ impl Peer {
         let connection = Connection::open(self.address, &options).await?;
         let mut state = self.state();
         state.connection = Some(connection.clone());
-        state.down = false;
+        if std::mem::take(&mut state.down) {
+            state.since = Instant::now();
+        }
         drop(state);
         self.news.notify_waiters();
         Ok(connection)

@@ -1,7 +1,6 @@
 //! `Fibonacci`: a service that calls itself through the cluster.
 
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
 use crate::client::{CallError, CallOptions, Client, ServiceClient};
 use crate::query::{Field, Query};
@@ -66,21 +65,16 @@ pub fn builder(registry: &Registry) -> Builder {
     })
 }
 
-/// The request's id, origin and deadline pass on, so that the whole composition ends in time.
+/// The request's id, origin, deadline and trace pass on, so that the whole composition ends in time.
 async fn ask(
     fibonacci: &ServiceClient,
     context: &Context,
     index: i64,
 ) -> Result<Number, CallError> {
-    let mut options = CallOptions {
-        request_id: Some(context.request_id().to_owned()),
-        origin: Some(context.origin().to_owned()),
+    let options = CallOptions {
         idempotent: true,
-        ..CallOptions::default()
+        ..CallOptions::on_behalf_of(context)
     };
-    if let Some(deadline) = context.deadline() {
-        options.deadline = deadline.saturating_duration_since(Instant::now());
-    }
     fibonacci
         .call_with("Index", &Index { index }, options)
         .await

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use skynet::client::{CallError, CallOptions, Client, InstanceChange, Place};
+use skynet::client::{CallError, CallOptions, Client, InstanceChange, Place, Policy};
 use skynet::hint::Retry;
 use skynet::instance::InstanceId;
 use skynet::registry::{Registry, RegistryConfig};
@@ -237,4 +237,112 @@ async fn an_unregistered_instance_gets_no_call_until_it_is_registered_again() {
         .unwrap();
     let _text: Text = service.call("Who", &nothing()).await.unwrap();
     running.stop().await;
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Heard {
+    request_id: String,
+    origin: String,
+    traceparent: String,
+    left_ms: i64,
+}
+
+fn heard(context: &Context) -> Heard {
+    let left = context
+        .deadline()
+        .map(|deadline| deadline.saturating_duration_since(tokio::time::Instant::now()));
+    Heard {
+        request_id: context.request_id().to_owned(),
+        origin: context.origin().to_owned(),
+        traceparent: context.traceparent().unwrap_or_default().to_owned(),
+        left_ms: left.map_or(-1, |left| i64::try_from(left.as_millis()).unwrap()),
+    }
+}
+
+#[tokio::test]
+async fn what_a_call_is_about_passes_through_composite_services() {
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let server = TestRegistry::embedded().await.unwrap();
+    let registry = registry(&server);
+    let inner = Service::builder("Inner")
+        .method("Tell", |context: Context, _: Text| async move {
+            Ok::<_, ServiceError>(heard(&context))
+        })
+        .start(&registry)
+        .await
+        .unwrap();
+    let next = client(&registry).service("service=Inner".parse().unwrap());
+    let outer = Service::builder("Outer")
+        .method("Tell", move |context: Context, _: Text| {
+            let next = next.clone();
+            async move {
+                let options = CallOptions::on_behalf_of(&context);
+                let answer: Heard = next
+                    .call_with("Tell", &nothing(), options)
+                    .await
+                    .map_err(ServiceError::new)?;
+                Ok::<_, ServiceError>(answer)
+            }
+        })
+        .start(&registry)
+        .await
+        .unwrap();
+    let options = CallOptions {
+        request_id: Some("request-7".to_owned()),
+        traceparent: Some(TRACE.to_owned()),
+        ..within(Duration::from_secs(25))
+    };
+    let service = client(&registry).service("service=Outer".parse().unwrap());
+    let told: Heard = service
+        .call_with("Tell", &nothing(), options)
+        .await
+        .unwrap();
+    assert_eq!(
+        (told.request_id.as_str(), told.traceparent.as_str()),
+        ("request-7", TRACE)
+    );
+    // Without a deadline of the first caller it would be the usual one, which is shorter.
+    assert!(
+        told.left_ms > 10_000 && told.left_ms <= 25_000,
+        "{} ms left",
+        told.left_ms
+    );
+    inner.stop().await;
+    outer.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_keeps_to_its_instance() {
+    let server = TestRegistry::embedded().await.unwrap();
+    let registry = registry(&server);
+    let ran = Arc::new(AtomicU32::new(0));
+    let services = [
+        whoami(&registry, &ran).await,
+        whoami(&registry, &ran).await,
+        whoami(&registry, &ran).await,
+    ];
+    let service = client(&registry)
+        .service("service=WhoAmI".parse().unwrap())
+        .with_policy(Policy::ConsistentHash);
+    while service.known() < services.len() {
+        let _text: Text = service.call("Who", &nothing()).await.unwrap();
+    }
+    let mut owners = HashSet::new();
+    for key in 0..20 {
+        let mut answers = HashSet::new();
+        for _ in 0..3 {
+            let options = CallOptions {
+                key: Some(key.to_string()),
+                ..CallOptions::default()
+            };
+            let text: Text = service.call_with("Who", &nothing(), options).await.unwrap();
+            answers.insert(text.data);
+        }
+        assert_eq!(answers.len(), 1, "key {key} went to {answers:?}");
+        owners.extend(answers);
+    }
+    assert!(owners.len() > 1, "all keys went to one instance");
+    for service in services {
+        service.stop().await;
+    }
 }
