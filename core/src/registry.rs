@@ -15,10 +15,12 @@ use lease::LeaseKeeper;
 use snapshot::Snapshot;
 use value::{HostValue, InstanceValue};
 
+pub mod access;
 mod changes;
 mod dial;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+mod endpoint;
 mod entry;
 pub mod error;
 mod etcd;
@@ -28,15 +30,20 @@ pub mod link;
 mod list;
 mod names;
 mod read;
+pub mod refusal;
 mod registration;
+mod rotation;
+mod said;
 pub mod snapshot;
 pub mod value;
 mod view;
 mod watch;
 
+pub use access::Access;
 #[cfg(feature = "testing")]
 pub use dial::{Connection, Connector, Duplex};
 pub use error::Error;
+pub use refusal::Refusal;
 pub use registration::{HostRegistration, Registration};
 pub use watch::View;
 
@@ -48,6 +55,8 @@ pub const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:2379";
 pub struct RegistryConfig {
     /// The endpoints, each like `http://10.0.0.1:2379`.
     pub endpoints: Vec<String>,
+    /// How we are let in.
+    pub access: Access,
     /// The prefix of all keys, so that clusters can share one registry.
     pub prefix: String,
     /// How long an entry outlives its process: 5 to 60 seconds.
@@ -60,6 +69,7 @@ impl Default for RegistryConfig {
     fn default() -> Self {
         Self {
             endpoints: vec![DEFAULT_ENDPOINT.to_owned()],
+            access: Access::default(),
             prefix: key::DEFAULT_PREFIX.to_owned(),
             ttl: Duration::from_secs(10),
             call_timeout: Duration::from_secs(5),
@@ -89,10 +99,12 @@ impl RegistryConfig {
         self
     }
 
-    /// Settings from `SKYNET_REGISTRY` and `SKYNET_PREFIX`, the usual ones where they are not set.
+    /// Settings from `SKYNET_REGISTRY`, `SKYNET_PREFIX` and the variables in [`access`], the usual
+    /// ones where they are not set.
     pub fn from_env() -> Self {
-        let config = std::env::var("SKYNET_REGISTRY")
+        let mut config = std::env::var("SKYNET_REGISTRY")
             .map_or_else(|_| Self::default(), |endpoints| Self::at(&endpoints));
+        config.access = Access::from_env();
         match std::env::var("SKYNET_PREFIX") {
             Ok(prefix) => config.with_prefix(&prefix),
             Err(_) => config,
@@ -130,7 +142,7 @@ impl Registry {
     /// A handle; it connects when it is first used, so a registry that is away is no error here.
     ///
     /// # Errors
-    /// [`Error::NoEndpoint`] and [`Error::BadEndpoint`].
+    /// [`Error::NoEndpoint`], [`Error::BadEndpoint`] and [`Error::Access`].
     pub fn new(config: &RegistryConfig) -> Result<Self, Error> {
         Self::dialled(config, Dial::Network)
     }
@@ -138,14 +150,15 @@ impl Registry {
     /// A handle over connections that a test makes.
     ///
     /// # Errors
-    /// [`Error::NoEndpoint`] and [`Error::BadEndpoint`].
+    /// [`Error::NoEndpoint`], [`Error::BadEndpoint`] and [`Error::Access`].
     #[cfg(feature = "testing")]
     pub fn over(config: &RegistryConfig, connector: Connector) -> Result<Self, Error> {
         Self::dialled(config, Dial::Simulated(connector))
     }
 
     fn dialled(config: &RegistryConfig, dial: Dial) -> Result<Self, Error> {
-        let etcd = Arc::new(Etcd::new(dial, &config.endpoints, config.call_timeout)?);
+        let (endpoints, access) = (&config.endpoints, config.access.clone());
+        let etcd = Arc::new(Etcd::new(dial, endpoints, access, config.call_timeout)?);
         let ttl = config
             .ttl
             .clamp(Duration::from_secs(5), Duration::from_mins(1));

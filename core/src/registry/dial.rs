@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use etcd_client::{Client, ConnectOptions};
+use etcd_client::{Client, ConnectOptions, TlsOptions};
 
 #[cfg(feature = "testing")]
 pub use self::simulated::{Connection, Connector, Duplex};
@@ -29,16 +29,23 @@ pub(super) enum Dial {
 }
 
 impl Dial {
-    /// A client of one endpoint.
+    /// A client of one endpoint; `tls` is for those that begin with `https://`.
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
-    pub(super) async fn client(&self, url: &str) -> Result<Client, etcd_client::Error> {
-        let options = ConnectOptions::new()
+    pub(super) async fn client(
+        &self,
+        url: &str,
+        tls: Option<TlsOptions>,
+    ) -> Result<Client, etcd_client::Error> {
+        let mut options = ConnectOptions::new()
             .with_connect_timeout(CONNECT_TIMEOUT)
             .with_keep_alive(KEEP_ALIVE, KEEP_ALIVE_TIMEOUT)
             .with_keep_alive_while_idle(true)
             .with_require_leader(true);
+        if let Some(tls) = tls {
+            options = options.with_tls(tls.timeout(CONNECT_TIMEOUT));
+        }
         match self {
             Self::Network => Client::connect([url], Some(options)).await,
             #[cfg(feature = "testing")]

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use super::access::AccessError;
+use super::refusal::Refusal;
+use super::said::Said;
 use crate::hint::{Hint, Retry};
 
 /// The cause below an error, kept for the chain that a reporter prints.
@@ -38,10 +41,15 @@ pub enum Error {
     Refused {
         /// What was asked.
         operation: &'static str,
+        /// Why, where its words are known.
+        refusal: Option<Refusal>,
         /// Its words.
         #[source]
         source: Cause,
     },
+    /// What should let us in cannot be used.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// A guarded write found that somebody else had written.
     #[error("`{key}` changed while it was being written")]
     Changed {
@@ -74,14 +82,27 @@ pub enum Error {
 }
 
 impl Error {
+    /// Why the registry, or the way to it, said no, where that is known.
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Refused { refusal, .. } => *refusal,
+            Self::Unreachable {
+                source: Some(source),
+                ..
+            } => source.downcast_ref::<Said>().and_then(|said| said.refusal),
+            _ => None,
+        }
+    }
+
     /// Whether the same may be tried again.
     pub fn retry(&self) -> Retry {
         match self {
             Self::Changed { .. } => Retry::Safe,
             Self::Unreachable { .. } => Retry::IfIdempotent,
+            Self::Refused { refusal, .. } => refusal.map_or(Retry::Never, Refusal::retry),
             Self::NoEndpoint
             | Self::BadEndpoint { .. }
-            | Self::Refused { .. }
+            | Self::Access(_)
             | Self::Missing { .. }
             | Self::Taken { .. }
             | Self::BadValue { .. } => Retry::Never,
@@ -91,6 +112,9 @@ impl Error {
 
 impl Hint for Error {
     fn hint(&self) -> Option<String> {
+        if let Some(hint) = self.refusal().and_then(|refusal| refusal.hint()) {
+            return Some(hint);
+        }
         Some(match self {
             Self::NoEndpoint => "give one with `--registry http://HOST:2379`".into(),
             Self::BadEndpoint { .. } => "an endpoint looks like `http://10.0.0.1:2379`".into(),
@@ -98,6 +122,7 @@ impl Hint for Error {
                  `sky registry` starts one on this machine, `sky demo` a whole cluster"
                 .into(),
             Self::Refused { .. } => return None,
+            Self::Access(error) => return error.hint(),
             Self::Changed { .. } => "look at it again and repeat the command".into(),
             Self::Missing { .. } => "`sky instances` lists what is there".into(),
             Self::Taken { .. } => "names must be unique: choose another, or end its holder".into(),

@@ -1,139 +1,76 @@
-//! The connection to etcd: one client per endpoint, and rotation when one fails.
+//! The exchanges with etcd: each with a deadline, at one endpoint after the other until one answers.
 //!
 //! etcd-client spreads calls over all endpoints, dead ones included, so each endpoint has a client
-//! of its own, and one of them is current. Invariants: every call has a deadline; an endpoint that
-//! fails is left at once and its connection thrown away. This file and its siblings below
-//! `registry/` are the only ones that name the etcd client.
+//! of its own, and one of them is current. Invariants: every call has a deadline, and one exchange
+//! in flight at most; an endpoint that fails is left at once and its connection thrown away. What
+//! answers mean stands in [`super::refusal`], who is next in [`super::rotation`]. This file and its
+//! siblings below `registry/` are the only ones that name the etcd client.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use etcd_client::Client;
-use tokio::time::{Instant, timeout};
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, sleep, timeout};
 
-use super::dial::{CONNECT_TIMEOUT, Dial};
+use super::access::Access;
+use super::dial::Dial;
+use super::endpoint::{Endpoint, Failure};
 use super::error::{Cause, Error};
+use super::refusal::{Refusal, Verdict};
+use super::rotation::Rotation;
+use super::said::Said;
+use crate::backoff::Backoff;
+use crate::hint::{Hint, chain};
 
-/// The pause before an endpoint is tried again when all have failed.
-const PAUSE: Duration = Duration::from_millis(50);
-/// When nobody listens at any endpoint, waiting longer does not help the one who asks; those who
+/// The first and the longest pause before an endpoint is asked again when all have failed, or when
+/// the registry has too much to do.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// When the way to every endpoint is shut, waiting longer does not help the one who asks; those who
 /// cannot do without ask again.
-const REFUSED_FOR: Duration = Duration::from_secs(1);
-
-/// What the registry, or the way to it, says of a failed exchange, in one plain sentence.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub(super) struct Said {
-    message: String,
-    code: Option<tonic::Code>,
-    refused: bool,
-}
-
-impl From<etcd_client::Error> for Said {
-    fn from(error: etcd_client::Error) -> Self {
-        let code = match &error {
-            etcd_client::Error::GRpcStatus(status) => Some(status.code()),
-            _ => None,
-        };
-        // etcd-client does not tell what lies below its own errors.
-        let root = match &error {
-            etcd_client::Error::GRpcStatus(status) => root_of(status),
-            etcd_client::Error::TransportError(transport) => root_of(transport),
-            other => root_of(other),
-        };
-        let io = root.downcast_ref::<std::io::Error>();
-        let refused = io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused);
-        let message = match &error {
-            etcd_client::Error::GRpcStatus(status) if io.is_none() => status.message().to_owned(),
-            _ => root.to_string(),
-        };
-        // The system's own words end in its number, which is for programs.
-        let message = message
-            .split(" (os error")
-            .next()
-            .unwrap_or_default()
-            .to_owned();
-        Self {
-            message,
-            code,
-            refused,
-        }
-    }
-}
-
-/// The error below all others: the layers above only repeat it.
-fn root_of<'a>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> &'a (dyn std::error::Error + 'static) {
-    let mut root = error;
-    while let Some(below) = root.source() {
-        root = below;
-    }
-    root
-}
+const SHUT_FOR: Duration = Duration::from_secs(1);
+/// How often the same trouble is told to the log.
+const TELL_EVERY: Duration = Duration::from_mins(1);
 
 /// All endpoints of one registry.
 pub(super) struct Etcd {
     dial: Dial,
+    access: Access,
     endpoints: Vec<Endpoint>,
-    current: AtomicUsize,
+    /// Never held across an await.
+    rotation: Mutex<Rotation>,
     call_timeout: Duration,
-}
-
-struct Endpoint {
-    url: String,
-    /// `None` until it is first used, and again after it failed. Never held across an await.
-    client: Mutex<Option<Client>>,
+    told: Mutex<Option<(Refusal, Instant)>>,
 }
 
 impl Etcd {
-    pub(super) fn new(dial: Dial, urls: &[String], call_timeout: Duration) -> Result<Self, Error> {
+    pub(super) fn new(
+        dial: Dial,
+        urls: &[String],
+        access: Access,
+        call_timeout: Duration,
+    ) -> Result<Self, Error> {
         if urls.is_empty() {
             return Err(Error::NoEndpoint);
         }
         let endpoints = urls
             .iter()
-            .map(|url| {
-                let plain = url
-                    .strip_prefix("http://")
-                    .or_else(|| url.strip_prefix("https://"));
-                match plain.unwrap_or(url).trim_end_matches('/') {
-                    rest if rest.is_empty() || rest.contains(['/', ' ', '@']) => {
-                        Err(Error::BadEndpoint {
-                            endpoint: url.clone(),
-                        })
-                    }
-                    rest if !rest.contains(':') => Err(Error::BadEndpoint {
-                        endpoint: url.clone(),
-                    }),
-                    rest if plain.is_none() => Ok(format!("http://{rest}")),
-                    _ => Ok(url.trim_end_matches('/').to_owned()),
-                }
-            })
-            .map(|url| {
-                Ok(Endpoint {
-                    url: url?,
-                    client: Mutex::new(None),
-                })
-            })
+            .map(|url| endpoint_url(url, access.wants_tls()).map(Endpoint::new))
             .collect::<Result<Vec<_>, Error>>()?;
+        access.check(endpoints.iter().map(|endpoint| endpoint.url.as_str()))?;
         Ok(Self {
             dial,
+            access,
+            rotation: Mutex::new(Rotation::new(endpoints.len(), by_chance)),
             endpoints,
-            current: AtomicUsize::new(0),
             call_timeout,
+            told: Mutex::new(None),
         })
     }
 
     /// The endpoints, for messages.
     pub(super) fn names(&self) -> String {
-        let urls: Vec<&str> = self
-            .endpoints
-            .iter()
-            .map(|endpoint| endpoint.url.as_str())
-            .collect();
-        urls.join(", ")
+        self.urls().join(", ")
     }
 
     pub(super) fn urls(&self) -> Vec<String> {
@@ -141,6 +78,11 @@ impl Etcd {
             .iter()
             .map(|endpoint| endpoint.url.clone())
             .collect()
+    }
+
+    /// How long a call may take, unless it says otherwise.
+    pub(super) fn call_timeout(&self) -> Duration {
+        self.call_timeout
     }
 
     /// Runs one exchange; on a failure of the connection, the next endpoint gets it, until the
@@ -152,148 +94,298 @@ impl Etcd {
     pub(super) async fn call<T, F>(
         &self,
         operation: &'static str,
-        mut exchange: impl FnMut(Client) -> F,
+        exchange: impl FnMut(Client) -> F,
     ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
-        let give_up = Instant::now() + self.call_timeout;
-        // With several endpoints, a silent one must leave time for the others.
-        let share = u32::try_from(self.endpoints.len()).unwrap_or(1).min(3);
-        let attempt_time = self.call_timeout / share;
-        let began = Instant::now();
-        let mut last: Option<Cause> = None;
-        let mut refusals = 0;
+        self.call_within(self.call_timeout, operation, exchange)
+            .await
+            .map(|(value, _connection)| value)
+    }
+
+    /// Opens a stream in the same way, and tells on which connection: [`Self::leave`] takes that
+    /// when the stream fails.
+    ///
+    /// # Cancel safety
+    /// As [`Self::call`].
+    pub(super) async fn open<T, F>(
+        &self,
+        operation: &'static str,
+        exchange: impl FnMut(Client) -> F,
+    ) -> Result<(T, usize), Error>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        self.call_within(self.call_timeout, operation, exchange)
+            .await
+    }
+
+    /// The same within another time.
+    ///
+    /// # Cancel safety
+    /// As [`Self::call`].
+    pub(super) async fn call_within<T, F>(
+        &self,
+        time: Duration,
+        operation: &'static str,
+        mut exchange: impl FnMut(Client) -> F,
+    ) -> Result<(T, usize), Error>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        let mut asking = Asking::new(time);
         loop {
-            let now = Instant::now();
-            let nobody = refusals >= self.endpoints.len() && now >= began + REFUSED_FOR;
-            if now >= give_up || nobody {
-                let within = if nobody {
-                    REFUSED_FOR
-                } else {
-                    self.call_timeout
-                };
-                let endpoints = self.names();
-                return Err(Error::Unreachable {
-                    operation,
-                    endpoints,
-                    within,
-                    source: last,
-                });
+            if let Some(within) = asking.over(self.endpoints.len()) {
+                return Err(self.given_up(operation, within, asking.last));
             }
-            let index = self.current.load(Ordering::Relaxed);
-            let attempt = async {
-                let client = self.client(index).await?;
-                exchange(client).await
+            let (index, share) = {
+                let rotation = self.rotation();
+                (rotation.current(), rotation.share(time))
             };
-            match timeout(attempt_time.min(give_up - now), attempt).await {
-                Ok(Ok(value)) => return Ok(value),
-                Ok(Err(error)) if is_refusal(&error) => {
-                    let source = Box::new(Said::from(error));
-                    return Err(Error::Refused { operation, source });
+            let asked = Instant::now();
+            let mut used = None;
+            let attempt = self.attempt(index, &mut exchange, &mut used);
+            match timeout(share.min(asking.left()), attempt).await {
+                Ok(Ok(answer)) => {
+                    let mut rotation = self.rotation();
+                    let is_late = asked.elapsed() > rotation.usual_share(time);
+                    rotation.worked(index, is_late);
+                    return Ok(answer);
                 }
-                Ok(Err(error)) => {
-                    let said = Said::from(error);
-                    refusals = if said.refused { refusals + 1 } else { 0 };
-                    last = Some(Box::new(said));
-                    self.leave(index);
-                    tokio::time::sleep(PAUSE).await;
+                Ok(Err(Failure::Access(error))) => return Err(Error::Access(error)),
+                Ok(Err(Failure::Said(said))) if self.is_final(&said) => {
+                    return Err(self.refused(operation, said));
+                }
+                Ok(Err(Failure::Said(said))) => {
+                    let moves = said.verdict == Verdict::NextEndpoint;
+                    asking.note(said);
+                    if moves {
+                        self.move_on(index, used, false);
+                    }
+                    // Nobody waits for the first of several to fail, only for all of them.
+                    if !moves || asking.failed.is_multiple_of(self.endpoints.len()) {
+                        asking.pause().await;
+                    }
                 }
                 Err(elapsed) => {
-                    refusals = 0;
-                    last.get_or_insert_with(|| Box::new(elapsed));
-                    self.leave(index);
+                    asking.note_silence(elapsed);
+                    self.move_on(index, used, true);
                 }
             }
         }
     }
 
-    /// The client of the current endpoint, and a token to [`Self::leave`] it with.
-    pub(super) async fn current(&self) -> Result<(Client, usize), Error> {
-        let index = self.current.load(Ordering::Relaxed);
-        let client = timeout(CONNECT_TIMEOUT, self.client(index)).await;
-        let unreachable = |source: Cause| Error::Unreachable {
-            operation: "connect",
+    fn is_final(&self, said: &Said) -> bool {
+        match said.verdict {
+            Verdict::Final => true,
+            Verdict::Authenticate => self.access.user.is_none(),
+            Verdict::NextEndpoint | Verdict::Later => false,
+        }
+    }
+
+    /// One exchange at one endpoint, with another token if that is all that it takes.
+    async fn attempt<T, F>(
+        &self,
+        index: usize,
+        exchange: &mut impl FnMut(Client) -> F,
+        used: &mut Option<usize>,
+    ) -> Result<(T, usize), Failure>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        let endpoint = &self.endpoints[index % self.endpoints.len()];
+        let mut connection = endpoint.connection(&self.dial, &self.access).await?;
+        let mut renewed = false;
+        loop {
+            *used = Some(connection.number);
+            let said = match exchange(Client::clone(&connection.client)).await {
+                Ok(value) => return Ok((value, connection.number)),
+                Err(error) => Said::from(error),
+            };
+            let is_token = said.verdict == Verdict::Authenticate && self.access.user.is_some();
+            if !is_token || renewed {
+                return Err(Failure::Said(said));
+            }
+            renewed = true;
+            // Boxed, because it is rare and large.
+            connection = Box::pin(endpoint.renew_token(&connection, &self.access)).await?;
+        }
+    }
+
+    /// Leaves the endpoint of a connection on which a stream failed, if it still stands.
+    pub(super) fn leave(&self, connection: usize) {
+        for (index, endpoint) in self.endpoints.iter().enumerate() {
+            if endpoint.disconnect(connection) {
+                self.rotation()
+                    .failed(index, false, Instant::now(), by_chance);
+            }
+        }
+    }
+
+    /// Takes note of a watch that the registry cancelled in these words: if it may be for our
+    /// token, the next one is opened with another.
+    pub(super) fn cancelled(&self, connection: usize, words: &str) {
+        let said = Said::words(words);
+        // etcd 3.4 calls a token that is over a lack of permission, too.
+        let is_token = matches!(
+            said.refusal,
+            Some(Refusal::Permission | Refusal::Token | Refusal::UserNeeded)
+        );
+        if is_token && self.access.user.is_some() {
+            for endpoint in &self.endpoints {
+                endpoint.disconnect(connection);
+            }
+        } else if said.verdict == Verdict::NextEndpoint {
+            self.leave(connection);
+        }
+    }
+
+    /// Throws the connection away that was used at an endpoint, and makes another one current.
+    fn move_on(&self, index: usize, used: Option<usize>, silent: bool) {
+        let endpoint = &self.endpoints[index % self.endpoints.len()];
+        // If another connection stands by now, it may do better.
+        if used.is_none_or(|number| endpoint.disconnect(number)) {
+            self.rotation()
+                .failed(index, silent, Instant::now(), by_chance);
+        }
+    }
+
+    fn rotation(&self) -> MutexGuard<'_, Rotation> {
+        self.rotation.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refused(&self, operation: &'static str, said: Said) -> Error {
+        let refusal = said.refusal;
+        self.tell(Error::Refused {
+            operation,
+            refusal,
+            source: Box::new(said),
+        })
+    }
+
+    /// What to say when the time is over.
+    fn given_up(&self, operation: &'static str, within: Duration, last: Option<Cause>) -> Error {
+        let answered = last
+            .as_ref()
+            .and_then(|last| last.downcast_ref::<Said>())
+            .filter(|said| said.verdict != Verdict::NextEndpoint);
+        if let Some(said) = answered {
+            // There is only no end to what it says.
+            return self.refused(operation, said.clone());
+        }
+        self.tell(Error::Unreachable {
+            operation,
             endpoints: self.names(),
-            within: CONNECT_TIMEOUT,
-            source: Some(source),
+            within,
+            source: last,
+        })
+    }
+
+    /// Tells the log, too, of what does not end without an operator: who asks in the background
+    /// only tries again.
+    fn tell(&self, error: Error) -> Error {
+        let Some(refusal) = error
+            .refusal()
+            .filter(|refusal| refusal.needs_an_operator())
+        else {
+            return error;
         };
-        match client {
-            Ok(Ok(client)) => Ok((client, index)),
-            Ok(Err(error)) => {
-                self.leave(index);
-                Err(unreachable(Box::new(Said::from(error))))
-            }
-            Err(elapsed) => {
-                self.leave(index);
-                Err(unreachable(Box::new(elapsed)))
-            }
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new =
+            told.is_none_or(|(before, when)| before != refusal || when.elapsed() >= TELL_EVERY);
+        if is_new {
+            *told = Some((refusal, Instant::now()));
+            let hint = refusal.hint().unwrap_or_default();
+            tracing::warn!(hint, "{}", chain(&error));
         }
-    }
-
-    /// Leaves an endpoint that failed: its connection is thrown away, the next one becomes current.
-    pub(super) fn leave(&self, index: usize) {
-        let endpoint = &self.endpoints[index % self.endpoints.len()];
-        *endpoint
-            .client
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = None;
-        let next = (index + 1) % self.endpoints.len();
-        // Whoever failed first moves on; the others follow.
-        let _moved =
-            self.current
-                .compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
-    }
-
-    async fn client(&self, index: usize) -> Result<Client, etcd_client::Error> {
-        let endpoint = &self.endpoints[index % self.endpoints.len()];
-        let known = endpoint
-            .client
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        if let Some(client) = known {
-            return Ok(client);
-        }
-        let client = self.dial.client(&endpoint.url).await?;
-        // Whoever was first keeps its connection, so that a race does not leave two.
-        let mut slot = endpoint
-            .client
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        Ok(slot.get_or_insert(client).clone())
+        error
     }
 }
 
-/// Whether the registry understood us and said no, so that another endpoint would say the same.
-fn is_refusal(error: &etcd_client::Error) -> bool {
-    use tonic::Code;
-    match error {
-        etcd_client::Error::GRpcStatus(status) => matches!(
-            status.code(),
-            Code::InvalidArgument
-                | Code::NotFound
-                | Code::AlreadyExists
-                | Code::PermissionDenied
-                | Code::FailedPrecondition
-                | Code::OutOfRange
-                | Code::Unimplemented
-                | Code::Unauthenticated
-                | Code::ResourceExhausted
-        ),
-        etcd_client::Error::InvalidArgs(_) | etcd_client::Error::InvalidUri(_) => true,
-        _ => false,
+/// How one call goes.
+struct Asking {
+    began: Instant,
+    time: Duration,
+    pauses: Backoff,
+    /// What was heard last.
+    last: Option<Cause>,
+    /// Attempts that failed.
+    failed: usize,
+    /// The last of them that failed because no way leads to the endpoint.
+    shut: usize,
+}
+
+impl Asking {
+    fn new(time: Duration) -> Self {
+        Self {
+            began: Instant::now(),
+            time,
+            pauses: Backoff::new(PAUSES.0, PAUSES.1),
+            last: None,
+            failed: 0,
+            shut: 0,
+        }
     }
+
+    fn left(&self) -> Duration {
+        self.time.saturating_sub(self.began.elapsed())
+    }
+
+    /// Whether to give up, and how long it was tried.
+    fn over(&self, endpoints: usize) -> Option<Duration> {
+        let all_shut = self.shut >= endpoints && self.began.elapsed() >= SHUT_FOR;
+        if all_shut {
+            Some(SHUT_FOR)
+        } else {
+            self.left().is_zero().then_some(self.time)
+        }
+    }
+
+    fn note(&mut self, said: Said) {
+        self.failed += 1;
+        let is_shut = said.refusal.is_some_and(Refusal::shuts_the_way);
+        self.shut = if is_shut { self.shut + 1 } else { 0 };
+        self.last = Some(Box::new(said));
+    }
+
+    fn note_silence(&mut self, elapsed: Elapsed) {
+        self.failed += 1;
+        self.shut = 0;
+        // Words say more than silence.
+        self.last.get_or_insert_with(|| Box::new(elapsed));
+    }
+
+    async fn pause(&mut self) {
+        sleep(self.pauses.next_wait().min(self.left())).await;
+    }
+}
+
+fn by_chance(choices: usize) -> usize {
+    fastrand::usize(..choices)
+}
+
+/// An endpoint as it is dialled; without a scheme it has the one that fits the certificates.
+fn endpoint_url(given: &str, wants_tls: bool) -> Result<String, Error> {
+    let scheme = ["http://", "https://"]
+        .into_iter()
+        .find(|scheme| given.starts_with(scheme));
+    let rest = scheme
+        .and_then(|scheme| given.strip_prefix(scheme))
+        .unwrap_or(given)
+        .trim_end_matches('/');
+    if rest.contains(['/', ' ', '@']) || !rest.contains(':') {
+        return Err(Error::BadEndpoint {
+            endpoint: given.to_owned(),
+        });
+    }
+    let usual = if wants_tls { "https://" } else { "http://" };
+    Ok(format!("{}{rest}", scheme.unwrap_or(usual)))
 }
 
 /// Whether the registry says that a lease is not (or no longer) there.
 pub(super) fn is_lease_gone(error: &Error) -> bool {
-    let Error::Refused { source, .. } = error else {
-        return false;
-    };
-    source
-        .downcast_ref::<Said>()
-        .is_some_and(|said| said.code == Some(tonic::Code::NotFound))
+    error.refusal() == Some(Refusal::LeaseGone)
 }
 
 #[cfg(test)]
@@ -303,7 +395,7 @@ mod tests {
     #[test]
     fn endpoints_are_checked_before_they_are_used() {
         let time = Duration::from_secs(1);
-        let new = |urls: &[String]| Etcd::new(Dial::Network, urls, time);
+        let new = |urls: &[String]| Etcd::new(Dial::Network, urls, Access::default(), time);
         assert!(matches!(new(&[]), Err(Error::NoEndpoint)));
         for bad in [
             "",
@@ -318,5 +410,6 @@ mod tests {
         }
         let etcd = new(&["localhost:2379".into(), "http://b:1/".into()]).unwrap();
         assert_eq!(etcd.urls(), ["http://localhost:2379", "http://b:1"]);
+        assert_eq!(endpoint_url("h:1", true).unwrap(), "https://h:1");
     }
 }

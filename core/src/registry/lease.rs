@@ -133,7 +133,7 @@ async fn renew_until_lost(
             }
         }
         let renewed = tokio::select! {
-            renewed = renew(etcd, lease) => renewed,
+            renewed = renew(etcd, lease, ttl) => renewed,
             _doubt = doubts.wait_for(|doubted| *doubted == lease) => return,
         };
         match renewed {
@@ -159,8 +159,10 @@ fn renewal_wait(ttl: Duration) -> Duration {
 }
 
 /// `false` when the registry no longer knows the lease.
-async fn renew(etcd: &Etcd, lease: i64) -> Result<bool, Error> {
-    etcd.call("renew the lease", |mut client| async move {
+async fn renew(etcd: &Etcd, lease: i64, ttl: Duration) -> Result<bool, Error> {
+    // One that takes until the next is due has failed, so that two more fit into the time to live.
+    let time = etcd.call_timeout().min(ttl / 3);
+    etcd.call_within(time, "renew the lease", |mut client| async move {
         // The first exchange of the stream is the renewal; etcd-client tells a lease that is gone
         // (a time to live of 0) by this error and no other.
         match client.lease_keep_alive(lease).await {
@@ -170,6 +172,7 @@ async fn renew(etcd: &Etcd, lease: i64) -> Result<bool, Error> {
         }
     })
     .await
+    .map(|(renewed, _connection)| renewed)
     .or_else(|error| {
         if super::etcd::is_lease_gone(&error) {
             Ok(false)

@@ -10,10 +10,10 @@ use std::time::Duration;
 use etcd_client::{EventType, WatchOptions, WatchResponse, WatchStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::error::Error;
-use super::etcd::{Etcd, Said};
+use super::etcd::Etcd;
 use super::link::Link;
 use super::list::{Known, Position, list, position_of, range_end};
 use super::names::Names;
@@ -30,8 +30,6 @@ const SILENCE: Duration = Duration::from_secs(12);
 const TELL_EVERY: Duration = Duration::from_secs(4);
 /// How often everything is listed again as a backstop.
 const RESYNC: Duration = Duration::from_mins(5);
-/// How long opening a watch may take.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A live view of the cluster. Clones share one watcher, which ends with the last of them.
 #[derive(Clone)]
@@ -228,6 +226,9 @@ impl Follower {
                     };
                     heard = Instant::now();
                     if let Some(end) = self.take(&response, position, from) {
+                        if response.canceled() {
+                            self.etcd.cancelled(endpoint, response.cancel_reason());
+                        }
                         return Ok(end);
                     }
                     if !response.created() {
@@ -253,27 +254,16 @@ impl Follower {
     }
 
     async fn open(&self, from: i64) -> Result<(WatchStream, usize), Error> {
-        let (mut client, endpoint) = self.etcd.current().await?;
         let first = format!("{}/", self.prefix).into_bytes();
-        let end = range_end(&first);
         let options = WatchOptions::new()
-            .with_range(end)
+            .with_range(range_end(&first))
             .with_start_revision(from + 1);
-        match timeout(OPEN_TIMEOUT, client.watch(first, Some(options))).await {
-            Ok(Ok(stream)) => Ok((stream, endpoint)),
-            failed => {
-                self.etcd.leave(endpoint);
-                Err(Error::Unreachable {
-                    operation: "watch the cluster",
-                    endpoints: self.etcd.names(),
-                    within: OPEN_TIMEOUT,
-                    source: failed
-                        .ok()
-                        .and_then(Result::err)
-                        .map(|error| Said::from(error).into()),
-                })
-            }
-        }
+        self.etcd
+            .open("watch the cluster", |mut client| {
+                let (first, options) = (first.clone(), options.clone());
+                async move { client.watch(first, Some(options)).await }
+            })
+            .await
     }
 
     /// Applies one response; tells when the watch cannot go on.

@@ -8,12 +8,12 @@ use etcd_client::{
     Compare, CompareOp, EventType, PutOptions, Txn, TxnOp, WatchOptions, WatchStream,
 };
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::super::entry::{Entry, EntryKind, Holder};
 use super::super::error::Error;
-use super::super::etcd::{Etcd, Said};
+use super::super::etcd::Etcd;
 use super::super::lease::LeaseKeeper;
 use super::claim::is_alive;
 use crate::backoff::Backoff;
@@ -21,8 +21,6 @@ use crate::instance::State;
 
 /// How often the own key is compared with what should stand there, though no event came.
 const SELF_CHECK: Duration = Duration::from_mins(1);
-/// How long opening a watch may take.
-const WATCH_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub(super) struct Worker {
     pub(super) etcd: Arc<Etcd>,
@@ -156,6 +154,7 @@ impl Worker {
                         continue;
                     };
                     if response.canceled() {
+                        self.etcd.cancelled(endpoint, response.cancel_reason());
                         // After a compaction the entry itself says where to go on.
                         stream = None;
                         let waited = pause(&mut backoff, leases, lease).await;
@@ -194,24 +193,14 @@ impl Worker {
     }
 
     async fn watch_own_key(&self) -> Result<(WatchStream, usize), Error> {
-        let (mut client, endpoint) = self.etcd.current().await?;
-        let options = WatchOptions::new().with_start_revision(self.watch_from);
-        let opened = timeout(WATCH_TIMEOUT, client.watch(self.key(), Some(options))).await;
-        match opened {
-            Ok(Ok(stream)) => Ok((stream, endpoint)),
-            failed => {
-                self.etcd.leave(endpoint);
-                Err(Error::Unreachable {
-                    operation: "watch the own entry",
-                    endpoints: self.etcd.names(),
-                    within: WATCH_TIMEOUT,
-                    source: failed
-                        .ok()
-                        .and_then(Result::err)
-                        .map(|error| Said::from(error).into()),
-                })
-            }
-        }
+        let (key, from) = (self.key(), self.watch_from);
+        self.etcd
+            .open("watch the own entry", |mut client| {
+                let options = WatchOptions::new().with_start_revision(from);
+                let key = key.as_str();
+                async move { client.watch(key, Some(options)).await }
+            })
+            .await
     }
 
     /// Takes foreign writes over; breaks when the entry must be claimed again.
