@@ -9,6 +9,7 @@ mod cluster;
 mod etcd;
 mod instance;
 mod proxy;
+mod simulated;
 
 use std::{
     io::{self, Write},
@@ -24,9 +25,10 @@ use tempfile::TempDir;
 pub use self::cluster::{EtcdCluster, NODES, NodeStatus, Traffic};
 use self::etcd::{EtcdProcess, EtcdVersion};
 pub use self::instance::instance;
+pub use self::simulated::{Network, SimulatedRegistry};
 use crate::{
     hint::Hint,
-    registry::embedded::{Embedded, EmbeddedConfig, EmbeddedError},
+    registry::embedded::{Embedded, EmbeddedConfig, EmbeddedError, Faults},
 };
 
 /// Ports that the system does not hand out by itself, so that a restart finds its port free.
@@ -91,7 +93,7 @@ pub struct TestRegistry {
 
 #[derive(Debug)]
 enum Server {
-    Embedded(Embedded),
+    Embedded(Box<Embedded>),
     Etcd(EtcdProcess),
 }
 
@@ -111,7 +113,7 @@ impl TestRegistry {
         let embedded = Embedded::start(embedded_config(address, &folder)).await?;
         Ok(Self {
             address,
-            server: Server::Embedded(embedded),
+            server: Server::Embedded(Box::new(embedded)),
             folder,
         })
     }
@@ -181,6 +183,19 @@ impl TestRegistry {
         self.folder.path().to_owned()
     }
 
+    /// What goes wrong on request; `None` for an etcd, and while it is killed. A restart has none
+    /// of the faults of before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Looks only.
+    pub async fn faults(&self) -> Option<Faults> {
+        match &self.server {
+            Server::Embedded(embedded) => embedded.faults().await,
+            Server::Etcd(_) => None,
+        }
+    }
+
     /// Ends it like `kill -9`: connections break off, nothing is said, acknowledged writes stay.
     ///
     /// # Cancel safety
@@ -206,7 +221,7 @@ impl TestRegistry {
         self.kill().await;
         match &mut self.server {
             Server::Embedded(embedded) => {
-                *embedded = Embedded::start(embedded_config(self.address, &self.folder)).await?;
+                **embedded = Embedded::start(embedded_config(self.address, &self.folder)).await?;
             }
             Server::Etcd(process) => {
                 let version = process.version();

@@ -13,6 +13,8 @@ mod check;
 mod disk;
 mod engine;
 mod error;
+#[cfg(feature = "testing")]
+mod faults;
 mod kv_service;
 mod lease;
 mod lease_service;
@@ -23,6 +25,8 @@ mod range;
 mod read;
 mod refusal;
 mod server;
+#[cfg(feature = "testing")]
+mod simulated;
 mod store;
 mod txn;
 mod watch;
@@ -37,7 +41,14 @@ use std::{
 use tokio::sync::Mutex;
 
 pub use self::error::EmbeddedError;
+#[cfg(feature = "testing")]
+pub use self::faults::{FaultRefused, Faults, Leases, Path, Standing, Tally};
 use self::server::Running;
+#[cfg(feature = "testing")]
+pub(crate) use self::{
+    faults::{Line, Wire},
+    simulated::Simulated,
+};
 
 /// How long a stop waits for clients to take their last answers.
 const GRACE: Duration = Duration::from_millis(500);
@@ -139,6 +150,17 @@ impl Embedded {
     #[cfg(feature = "testing")]
     pub async fn kill(&self) {
         self.end(Duration::ZERO).await;
+    }
+
+    /// What goes wrong on request; `None` once it is stopped. A start has none of the faults of
+    /// the one before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Looks only.
+    #[cfg(feature = "testing")]
+    pub async fn faults(&self) -> Option<Faults> {
+        self.running.lock().await.as_ref().map(Running::faults)
     }
 
     async fn end(&self, grace: Duration) {

@@ -293,9 +293,14 @@ impl Follower {
         }
         self.heard();
         let now = Instant::now();
+        // After a reconnect etcd may repeat what was told, also behind newer events: what is not
+        // behind the position has been applied, or was overtaken.
+        let known = from.max(self.builder.revision());
         let mut reached = 0;
         for event in response.events() {
-            let Some(kv) = event.kv() else { continue };
+            let Some(kv) = event.kv().filter(|kv| kv.mod_revision() > known) else {
+                continue;
+            };
             reached = reached.max(kv.mod_revision());
             let change = match event.event_type() {
                 EventType::Put => read::put(&mut self.names, &self.prefix, kv),

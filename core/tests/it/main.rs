@@ -13,6 +13,7 @@ mod registry_cluster;
 mod registry_conformance;
 mod registry_embedded;
 mod registry_etcdctl;
+mod registry_faults;
 mod registry_kill;
 mod registry_process;
 mod rpc_calls;

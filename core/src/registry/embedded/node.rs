@@ -38,6 +38,9 @@ pub(super) struct Node {
     pub(super) jobs: mpsc::Sender<Job>,
     /// Ends every open stream.
     pub(super) stop: CancellationToken,
+    /// What goes wrong on request.
+    #[cfg(feature = "testing")]
+    pub(super) faults: super::faults::Switches,
 }
 
 impl Node {
@@ -57,8 +60,11 @@ impl Node {
     /// The header of an answer at `revision`.
     pub(super) fn header(&self, revision: i64) -> PbResponseHeader {
         let identity = self.state.identity;
+        let cluster_id = identity.cluster_id;
+        #[cfg(feature = "testing")]
+        let cluster_id = self.faults.cluster_id(cluster_id);
         PbResponseHeader {
-            cluster_id: identity.cluster_id,
+            cluster_id,
             member_id: identity.member_id,
             revision,
             raft_term: identity.term,

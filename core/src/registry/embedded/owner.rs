@@ -71,15 +71,27 @@ impl Owner {
     /// Works until nobody is left who could ask.
     pub(super) fn run(mut self) {
         while let Some(first) = self.jobs.blocking_recv() {
-            self.retry_storage();
-            self.batch(first);
-            let next = self.lessor.next_expiry();
-            self.next_expiry.send_if_modified(|known| {
-                let is_new = *known != next;
-                *known = next;
-                is_new
-            });
+            self.turn(first);
         }
+    }
+
+    /// The same as a task, for tests that pause time.
+    #[cfg(feature = "testing")]
+    pub(super) async fn run_as_task(mut self) {
+        while let Some(first) = self.jobs.recv().await {
+            self.turn(first);
+        }
+    }
+
+    fn turn(&mut self, first: Job) {
+        self.retry_storage();
+        self.batch(first);
+        let next = self.lessor.next_expiry();
+        self.next_expiry.send_if_modified(|known| {
+            let is_new = *known != next;
+            *known = next;
+            is_new
+        });
     }
 
     fn batch(&mut self, first: Job) {

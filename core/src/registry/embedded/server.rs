@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
+use tonic::transport::{Server, server::Router};
 
 use super::{
     EmbeddedConfig,
@@ -66,6 +66,8 @@ pub(super) struct Running {
     runtime: Option<Runtime>,
     /// Resolves when no connection is left.
     served: oneshot::Receiver<Infallible>,
+    #[cfg(feature = "testing")]
+    faults: super::faults::Faults,
     /// Resolves when the file is closed.
     closed: oneshot::Receiver<Infallible>,
 }
@@ -128,7 +130,11 @@ impl Running {
             state,
             jobs,
             stop: stop.clone(),
+            #[cfg(feature = "testing")]
+            faults: super::faults::Switches::default(),
         };
+        #[cfg(feature = "testing")]
+        let faults = super::faults::Faults::new(&node, vec![node.faults.clone()]);
         let (is_served, served) = oneshot::channel();
         runtime.spawn(keep_time(node.clone(), expiries));
         runtime.spawn(async move {
@@ -140,6 +146,8 @@ impl Running {
             stop,
             runtime: Some(runtime),
             served,
+            #[cfg(feature = "testing")]
+            faults,
             closed,
         })
     }
@@ -147,6 +155,12 @@ impl Running {
     /// The address that it listens on.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What goes wrong on request.
+    #[cfg(feature = "testing")]
+    pub(super) fn faults(&self) -> super::faults::Faults {
+        self.faults.clone()
     }
 
     /// Ends the streams, gives the clients `grace` to take that in, then cuts them off.
@@ -200,23 +214,58 @@ async fn serve(node: Node, listener: StdListener, address: SocketAddr) {
         }
     };
     let stop = node.stop.clone();
-    let served = Server::builder()
-        .http2_keepalive_interval(Some(PING_EVERY))
-        .http2_keepalive_timeout(Some(PING_TIMEOUT))
-        .max_concurrent_streams(MAX_STREAMS)
-        .add_service(PbKvServer::new(KvService { node: node.clone() }))
-        .add_service(PbWatchServer::new(WatchService { node: node.clone() }))
-        .add_service(PbLeaseServer::new(LeaseService { node: node.clone() }))
-        .add_service(PbClusterServer::new(ClusterService {
-            node: node.clone(),
-            address,
-        }))
-        .add_service(PbMaintenanceServer::new(MaintenanceService { node }))
-        .serve_with_incoming_shutdown(incoming(listener), stop.cancelled_owned())
+    let connections = incoming(listener);
+    #[cfg(feature = "testing")]
+    let connections = {
+        let faults = node.faults.clone();
+        futures_util::StreamExt::map(connections, move |connection| {
+            connection.map(|connection| faults.wire(connection))
+        })
+    };
+    let served = services(&node, address)
+        .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
         .await;
     if let Err(error) = served {
         tracing::error!(%address, %error, "the registry stopped serving");
     }
+}
+
+/// All that a registry answers to.
+pub(super) fn services(node: &Node, address: SocketAddr) -> Router {
+    let (kv, watch, lease) = (node.clone(), node.clone(), node.clone());
+    let (cluster, maintenance) = (node.clone(), node.clone());
+    let cluster = ClusterService {
+        node: cluster,
+        address,
+    };
+    let maintenance = MaintenanceService { node: maintenance };
+    Server::builder()
+        .http2_keepalive_interval(Some(PING_EVERY))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .max_concurrent_streams(MAX_STREAMS)
+        .add_service(gated(node, PbKvServer::new(KvService { node: kv })))
+        .add_service(gated(
+            node,
+            PbWatchServer::new(WatchService { node: watch }),
+        ))
+        .add_service(gated(
+            node,
+            PbLeaseServer::new(LeaseService { node: lease }),
+        ))
+        .add_service(gated(node, PbClusterServer::new(cluster)))
+        .add_service(gated(node, PbMaintenanceServer::new(maintenance)))
+}
+
+/// Lets the faults on request reach a service.
+#[cfg(feature = "testing")]
+fn gated<S>(node: &Node, service: S) -> super::faults::Gate<S> {
+    super::faults::Gate::new(service, node.faults.clone())
+}
+
+/// Without faults on request the service is what it is.
+#[cfg(not(feature = "testing"))]
+fn gated<S>(_node: &Node, service: S) -> S {
+    service
 }
 
 fn incoming(listener: TcpListener) -> impl Stream<Item = Result<LenientStream, Infallible>> {
@@ -238,7 +287,7 @@ fn incoming(listener: TcpListener) -> impl Stream<Item = Result<LenientStream, I
 }
 
 /// Expires leases when their time comes, and gives them all new time after a pause of the process.
-async fn keep_time(node: Node, mut expiries: watch::Receiver<Option<Instant>>) {
+pub(super) async fn keep_time(node: Node, mut expiries: watch::Receiver<Option<Instant>>) {
     loop {
         let next = *expiries.borrow_and_update();
         // Without leases nothing can expire, and no pause matters.
@@ -247,6 +296,16 @@ async fn keep_time(node: Node, mut expiries: watch::Receiver<Option<Instant>>) {
             () = sleep_until(wake_at) => {}
             changed = expiries.changed() => if changed.is_err() { return },
             () = node.stop.cancelled() => return,
+        }
+        #[cfg(feature = "testing")]
+        if node.faults.until_leases_go_on().await {
+            let _ = node
+                .call(|engine| {
+                    engine.renew_all();
+                    Ok(())
+                })
+                .await;
+            continue;
         }
         let now = Instant::now();
         let late = wake_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));

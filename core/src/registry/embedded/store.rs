@@ -7,6 +7,8 @@
 //! by a moment lose nothing.
 
 mod changes;
+#[cfg(feature = "testing")]
+mod faults;
 #[cfg(test)]
 mod tests;
 

@@ -144,7 +144,8 @@ impl Watcher {
         responses
     }
 
-    fn wants(&self, change: &Change) -> bool {
+    /// Whether it is to hear of the change.
+    pub(super) fn wants(&self, change: &Change) -> bool {
         let filter = if change.now.is_tombstone() {
             FILTER_NO_DELETE
         } else {

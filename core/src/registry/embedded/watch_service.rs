@@ -4,6 +4,9 @@
 //! simply stay where they are; `created` comes before the first event of a watcher; an answer to a
 //! progress request comes after every event up to the revision that it names.
 
+#[cfg(feature = "testing")]
+mod replay;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -191,7 +194,12 @@ impl Session {
             return self.send_lost(id, compacted).await;
         }
         self.watchers.insert(id, watcher);
-        self.pump().await
+        #[cfg(feature = "testing")]
+        self.replay(id, false).await?;
+        self.pump().await?;
+        #[cfg(feature = "testing")]
+        self.replay(id, true).await?;
+        Ok(())
     }
 
     fn free_id(&mut self) -> i64 {
@@ -293,6 +301,8 @@ impl Session {
     }
 
     async fn send(&self, response: PbWatchResponse) -> Result<(), Ended> {
+        #[cfg(feature = "testing")]
+        self.node.faults.until_audible().await;
         // It fails when the client is gone, which ends the session without a word.
         let sent = self.responses.send(Ok(response)).await;
         sent.map_err(|_gone| Ended)
