@@ -195,7 +195,8 @@ impl ServiceClient {
                 Retry::IfIdempotent => plan.idempotent,
                 Retry::Never => false,
             };
-            let late = failure.is_deadline() || Instant::now() >= deadline;
+            // A service may take a request for older than it is; whether it is late we know better.
+            let late = Instant::now() >= deadline;
             if !again || late || attempts >= ATTEMPTS || !self.spend_retry() {
                 return Err(CallError::Failed {
                     call: plan.call.clone(),

@@ -6,6 +6,7 @@
 //! methods there are.
 
 mod call;
+mod pause;
 mod request;
 mod serving;
 
@@ -18,10 +19,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::pause::Pauses;
 use self::serving::Serving;
 use super::error::Ended;
 use super::frame::{FrameBuffer, MAX_FRAME};
@@ -114,6 +116,8 @@ struct Shared {
     phase: watch::Sender<Phase>,
     in_flight: AtomicUsize,
     connections: AtomicUsize,
+    /// When this process stood still.
+    pauses: Pauses,
     tasks: TaskTracker,
     /// Is cancelled when no more connections are accepted.
     accepting: CancellationToken,
@@ -158,11 +162,17 @@ impl Server {
             phase: watch::Sender::new(Phase::Serving),
             in_flight: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
+            pauses: Pauses::new(Instant::now()),
             tasks: TaskTracker::new(),
             accepting: cut.child_token(),
             cut,
         });
         shared.tasks.spawn(accept(listener, Arc::clone(&shared)));
+        let noticing = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let over = noticing.cut.clone();
+            over.run_until_cancelled(noticing.pauses.notice()).await;
+        });
         Ok(Self { shared, address })
     }
 

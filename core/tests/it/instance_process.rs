@@ -13,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use skynet::instance::InstanceId;
 use skynet::registry::{Registry, RegistryConfig};
@@ -142,6 +143,25 @@ impl Instance {
             .spawn()
             .unwrap();
         Self { id, child }
+    }
+
+    /// Stops the process, and waits until it stands still.
+    pub(crate) async fn freeze(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
+        loop {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+            // The state stands behind the name, which is in parentheses.
+            let stat = stat.unwrap();
+            if stat.rsplit(')').next().unwrap().starts_with(" T ") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Lets a frozen process go on.
+    pub(crate) fn thaw(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).unwrap();
     }
 }
 

@@ -49,11 +49,12 @@ pub(super) fn target(service: &str, service_method: &[u8]) -> Target {
     }
 }
 
-/// Reads a request's body, which `client` sent and which was read at `received`.
+/// Reads a request's body, which `client` sent, which arrived at the first of the two times, and was
+/// read at the second.
 pub(super) fn incoming<'a>(
     body: &'a [u8],
     client: &'a Arc<Client>,
-    received: Instant,
+    (arrived, received): (Instant, Instant),
 ) -> Result<Incoming<'a>, Refusal> {
     let malformed =
         |error: crate::rpc::frame::ScanError| Refusal::new(Code::BadRequest, error.to_string());
@@ -64,7 +65,7 @@ pub(super) fn incoming<'a>(
     let info = body.info.unwrap_or_default();
     let deadline = info.deadline_ms.and_then(|left| {
         let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
-        received.checked_add(left)
+        arrived.checked_add(left)
     });
     Ok(Incoming {
         method: body.method,

@@ -63,6 +63,10 @@ struct Calls {
     phase: Phase,
     /// When the bytes that are worked on were read.
     received: Instant,
+    /// When they may have arrived at the earliest; before that by as long as the process stood still.
+    arrived: Instant,
+    /// When nothing more was there to read.
+    empty: Instant,
     /// The time as of the last look at the clock.
     now: Instant,
 }
@@ -95,6 +99,8 @@ impl Serving {
                 sent: 0,
                 phase: Phase::Serving,
                 received: now,
+                arrived: now,
+                empty: now,
                 now,
             },
         };
@@ -193,9 +199,12 @@ impl Serving {
     }
 
     fn read(&mut self, task: &mut TaskContext<'_>) -> Poll<std::io::Result<()>> {
-        let count = ready!(poll_read(&mut self.stream, &mut self.frames, task))?;
-        self.calls.received = Instant::now();
-        self.calls.now = self.calls.received;
+        let Poll::Ready(count) = poll_read(&mut self.stream, &mut self.frames, task) else {
+            self.calls.empty = self.calls.now;
+            return Poll::Pending;
+        };
+        let count = count?;
+        self.calls.read();
         if count == 0 {
             self.ended = Some(Ended::ByPeer);
             self.calls.client.gone().cancel();
@@ -301,6 +310,13 @@ impl Calls {
             && self.sending.len() - self.sent < limits.unsent
     }
 
+    /// Notes that bytes were read.
+    fn read(&mut self) {
+        self.received = Instant::now();
+        self.now = self.received;
+        self.arrived = self.shared.pauses.arrival(self.empty, self.now);
+    }
+
     fn unsent(&self) -> Option<&[u8]> {
         self.sending
             .get(self.sent..)
@@ -362,7 +378,7 @@ impl Calls {
     }
 
     fn admit(&self, body: &[u8]) -> Result<Begun, Refusal> {
-        let incoming = request::incoming(body, &self.client, self.received)?;
+        let incoming = request::incoming(body, &self.client, (self.arrived, self.received))?;
         if self.phase == Phase::Refusing {
             return Err(Refusal::new(Code::Draining, "the service is draining"));
         }
