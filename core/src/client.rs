@@ -31,6 +31,7 @@ mod balance;
 mod call;
 mod error;
 mod health;
+mod hedge;
 mod listener;
 mod peer;
 mod policy;

@@ -32,6 +32,10 @@ pub struct CallOptions {
     pub deadline: Duration,
     /// Whether the method may run twice, so that an unknown outcome is tried again.
     pub idempotent: bool,
+    /// After how long without an answer the same request goes to a second instance as well; the
+    /// first answer counts, and the other request is given up. Takes effect for idempotent calls
+    /// only, and costs the retry budget. A good value is the method's 95th percentile.
+    pub hedge: Option<Duration>,
     /// The request's id; a random one if none is given. Pass the caller's on in composite services.
     pub request_id: Option<String>,
     /// The address that the request came from in the first place, if this call serves another.
@@ -48,6 +52,7 @@ impl Default for CallOptions {
         Self {
             deadline: DEFAULT_DEADLINE,
             idempotent: false,
+            hedge: None,
             request_id: None,
             origin: None,
             traceparent: None,
@@ -64,6 +69,7 @@ impl CallOptions {
         Self {
             deadline: context.deadline().map_or(DEFAULT_DEADLINE, left),
             idempotent: false,
+            hedge: None,
             request_id: Some(context.request_id().to_owned()),
             origin: Some(context.origin().to_owned()),
             traceparent: context.traceparent().map(str::to_owned),
@@ -73,7 +79,7 @@ impl CallOptions {
 }
 
 /// One attempt's end.
-enum Attempt {
+pub(super) enum Attempt {
     Answered(Reply),
     /// No connection stood, so nothing was attempted.
     NotConnected,
@@ -121,6 +127,7 @@ impl ServiceClient {
         let CallOptions {
             deadline,
             idempotent,
+            hedge,
             request_id,
             origin,
             traceparent,
@@ -147,6 +154,7 @@ impl ServiceClient {
             input,
             within: deadline,
             idempotent,
+            hedge: hedge.filter(|_| idempotent),
             origin,
             traceparent,
         };
@@ -176,14 +184,12 @@ impl ServiceClient {
             let Ok(peer) = chosen else {
                 return Err(self.gave_up(plan, attempts, last));
             };
-            let info = RequestInfo {
-                request_id: &plan.call.request_id,
-                origin: plan.origin.as_deref().unwrap_or_default(),
-                retry_count: attempts,
-                deadline: Some(deadline),
-                traceparent: plan.traceparent.as_deref(),
-            };
-            let failure = match attempt(&peer, plan, info, deadline).await {
+            let sent = self
+                .attempt_hedged(plan, &peer, attempts, deadline, &tried)
+                .await;
+            let peer = sent.other.unwrap_or(peer);
+            attempts += sent.hedged;
+            let failure = match sent.ended {
                 Attempt::Answered(reply) => return Ok((peer, reply)),
                 Attempt::NotConnected if Instant::now() < deadline => continue,
                 Attempt::NotConnected => return Err(self.gave_up(plan, attempts, last)),
@@ -228,20 +234,23 @@ impl ServiceClient {
 }
 
 /// What stays the same over all attempts of a call.
-struct CallPlan {
-    key: u64,
+pub(super) struct CallPlan {
+    pub(super) key: u64,
     call: CallId,
     input: Vec<u8>,
     within: Duration,
     idempotent: bool,
+    /// Only of idempotent calls.
+    pub(super) hedge: Option<Duration>,
     origin: Option<String>,
     traceparent: Option<String>,
 }
 
-async fn attempt(
+/// One request to one instance; `number` counts those that went before.
+pub(super) async fn attempt(
     peer: &Arc<Peer>,
     plan: &CallPlan,
-    info: RequestInfo<'_>,
+    number: u32,
     deadline: Instant,
 ) -> Attempt {
     let in_flight = peer.begin();
@@ -256,7 +265,13 @@ async fn attempt(
     let request = Request {
         service: peer.instance.service(),
         method: &plan.call.method,
-        info,
+        info: RequestInfo {
+            request_id: &plan.call.request_id,
+            origin: plan.origin.as_deref().unwrap_or_default(),
+            retry_count: number,
+            deadline: Some(deadline),
+            traceparent: plan.traceparent.as_deref(),
+        },
         input: &plan.input,
     };
     let began = Instant::now();

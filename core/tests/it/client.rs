@@ -346,3 +346,53 @@ async fn a_key_keeps_to_its_instance() {
         service.stop().await;
     }
 }
+
+/// A service of which the first request hangs until nobody waits for it any more.
+async fn first_hangs(registry: &Registry, ran: &Arc<AtomicU32>) -> Service {
+    let ran = Arc::clone(ran);
+    Service::builder("Slow")
+        .method("Who", move |context: Context, _: Text| {
+            let is_first = ran.fetch_add(1, Ordering::Relaxed) == 0;
+            async move {
+                if is_first {
+                    context.cancelled().await;
+                }
+                Ok::<_, ServiceError>(nothing())
+            }
+        })
+        .start(registry)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_second_request_overtakes_one_that_hangs() {
+    let server = TestRegistry::embedded().await.unwrap();
+    let registry = registry(&server);
+    let ran = Arc::new(AtomicU32::new(0));
+    let services = [
+        first_hangs(&registry, &ran).await,
+        first_hangs(&registry, &ran).await,
+    ];
+    let service = client(&registry).service("service=Slow".parse().unwrap());
+    let hedged = CallOptions {
+        idempotent: true,
+        hedge: Some(Duration::from_millis(20)),
+        ..within(PATIENCE)
+    };
+    let all_known = async {
+        while service.known() < services.len() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all_known)
+        .await
+        .expect("an instance is missing");
+    let began = tokio::time::Instant::now();
+    let _text: Text = service.call_with("Who", &nothing(), hedged).await.unwrap();
+    assert!(
+        began.elapsed() < PATIENCE,
+        "the hanging request was waited for"
+    );
+    assert_eq!(ran.load(Ordering::Relaxed), 2, "one request to each");
+}
