@@ -7,6 +7,8 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::sync::watch as channel;
+
 use crate::instance::Identity;
 use dial::Dial;
 use entry::{Entry, EntryKind};
@@ -14,9 +16,11 @@ use etcd::Etcd;
 use lease::LeaseKeeper;
 use snapshot::Snapshot;
 use value::{HostValue, InstanceValue};
+use watch::ViewConfig;
 
 pub mod access;
 mod changes;
+mod cluster;
 mod dial;
 #[cfg(feature = "embedded")]
 pub mod embedded;
@@ -29,17 +33,23 @@ mod lease;
 pub mod link;
 mod list;
 mod names;
+mod origin;
+mod protection;
 mod read;
 pub mod refusal;
 mod registration;
+mod removal;
 mod rotation;
 mod said;
 pub mod snapshot;
+mod suspects;
+mod unreadable;
 pub mod value;
 mod view;
 mod watch;
 
 pub use access::Access;
+pub use cluster::FORMAT;
 #[cfg(feature = "testing")]
 pub use dial::{Connection, Connector, Duplex};
 pub use error::Error;
@@ -124,6 +134,8 @@ struct Shared {
     ttl: Duration,
     /// One lease per process, from the first registration on.
     keeper: OnceLock<Arc<LeaseKeeper>>,
+    /// Counts how often the registry turned out to be another one.
+    doubts: channel::Sender<u64>,
     /// One watcher, as long as anybody holds a view.
     view: Mutex<Weak<View>>,
 }
@@ -169,6 +181,7 @@ impl Registry {
                 prefix,
                 ttl,
                 keeper: OnceLock::new(),
+                doubts: channel::channel(0).0,
                 view: Mutex::new(Weak::new()),
             }),
         })
@@ -192,7 +205,8 @@ impl Registry {
     /// # Cancel safety
     /// Reads only.
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
-        list::snapshot(&self.shared.etcd, &self.shared.prefix).await
+        // Large, and not to be carried about in the futures of all who ask.
+        Box::pin(list::snapshot(&self.shared.etcd, &self.shared.prefix)).await
     }
 
     /// The live view; the watcher starts with the first and ends with the last.
@@ -208,7 +222,12 @@ impl Registry {
             return view;
         }
         let etcd = Arc::clone(&self.shared.etcd);
-        let view = Arc::new(View::start(etcd, Arc::clone(&self.shared.prefix)));
+        let config = ViewConfig {
+            prefix: Arc::clone(&self.shared.prefix),
+            grace: self.shared.ttl * 2,
+            doubts: self.shared.doubts.clone(),
+        };
+        let view = Arc::new(View::start(etcd, config));
         *shared = Arc::downgrade(&view);
         view
     }
@@ -248,10 +267,9 @@ impl Registry {
 
     fn keeper(&self) -> Arc<LeaseKeeper> {
         let shared = &self.shared;
-        Arc::clone(
-            shared
-                .keeper
-                .get_or_init(|| Arc::new(LeaseKeeper::start(Arc::clone(&shared.etcd), shared.ttl))),
-        )
+        Arc::clone(shared.keeper.get_or_init(|| {
+            let (etcd, prefix) = (Arc::clone(&shared.etcd), Arc::clone(&shared.prefix));
+            Arc::new(LeaseKeeper::start(etcd, prefix, shared.ttl))
+        }))
     }
 }

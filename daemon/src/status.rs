@@ -96,7 +96,7 @@ struct Worker {
 impl Worker {
     async fn run(mut self, mut changes: watch::Receiver<Wanted>, mut link: watch::Receiver<Link>) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-        let mut was_live = false;
+        let mut was = None;
         let mut retry = None;
         if changes.wait_for(|wanted| wanted.is_complete).await.is_err() {
             return;
@@ -125,7 +125,7 @@ impl Worker {
                     tokio::time::sleep(retry.unwrap_or_default()).await;
                 },
                 () = sleep(retry) => {}
-                () = comes_back(&mut link, &mut was_live) => self.is_checked = false,
+                () = comes_back(&mut link, &mut was) => self.is_checked = false,
             }
         }
     }
@@ -180,16 +180,19 @@ async fn sleep(wait: Option<Duration>) {
     }
 }
 
-/// Waits until the link is live after it was not.
-async fn comes_back(link: &mut watch::Receiver<Link>, was_live: &mut bool) {
+/// Waits until the registry answers after it did not, or turns out to be another one.
+async fn comes_back(link: &mut watch::Receiver<Link>, was: &mut Option<Link>) {
     loop {
         if link.changed().await.is_err() {
             return std::future::pending().await;
         }
-        let is_live = link.borrow_and_update().is_live();
-        let came_back = is_live && !*was_live;
-        *was_live = is_live;
-        if came_back {
+        let now = *link.borrow_and_update();
+        let before = was.replace(now);
+        let answered = before.is_some_and(|before| before.is_connected());
+        let is_another = matches!(now, Link::Protected { since, .. } if !matches!(
+            before, Some(Link::Protected { since: known, .. }) if known == since
+        ));
+        if is_another || (now.is_connected() && !answered) {
             return;
         }
     }

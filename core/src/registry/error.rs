@@ -70,6 +70,17 @@ pub enum Error {
         /// The holder's process id.
         pid: u32,
     },
+    /// The registry's keys are in a format that we do not know.
+    #[error(
+        "what stands below `{prefix}` is in format {found}, and this program knows format {}",
+        super::cluster::FORMAT
+    )]
+    Format {
+        /// The prefix.
+        prefix: String,
+        /// The format that stands there.
+        found: u32,
+    },
     /// A value is not what its key promises.
     #[error("the value of `{key}` cannot be read")]
     BadValue {
@@ -105,6 +116,7 @@ impl Error {
             | Self::Access(_)
             | Self::Missing { .. }
             | Self::Taken { .. }
+            | Self::Format { .. }
             | Self::BadValue { .. } => Retry::Never,
         }
     }
@@ -126,6 +138,9 @@ impl Hint for Error {
             Self::Changed { .. } => "look at it again and repeat the command".into(),
             Self::Missing { .. } => "`sky instances` lists what is there".into(),
             Self::Taken { .. } => "names must be unique: choose another, or end its holder".into(),
+            Self::Format { .. } => {
+                "use programs of one release, or another prefix for this one".into()
+            }
             Self::BadValue { key, .. } => {
                 format!(
                     "`etcdctl get '{key}'` shows it; its writer will put it right, or delete it"

@@ -27,6 +27,8 @@ const NO_NAME: &str = "%";
 /// A key of the registry, without its prefix.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key {
+    /// `cluster`: which registry this is.
+    Cluster,
     /// `instances/{service}/{version}/{region}/{host}/{uuid}`.
     Instance(Identity),
     /// `addr/{host}/{port}`: the claim on an address.
@@ -51,6 +53,7 @@ impl Key {
     /// The whole key, below `prefix`.
     pub fn path(&self, prefix: &str) -> String {
         match self {
+            Self::Cluster => format!("{prefix}/cluster"),
             Self::Instance(identity) => format!(
                 "{prefix}/instances/{}/{}/{}/{}/{}",
                 encode(&identity.service),
@@ -67,6 +70,9 @@ impl Key {
 
     /// Reads a whole key; `None` for one that is not below `prefix` or not of a known shape.
     pub fn parse(prefix: &str, path: &[u8]) -> Option<Self> {
+        if path.strip_prefix(prefix.as_bytes()) == Some(b"/cluster") {
+            return Some(Self::Cluster);
+        }
         RawKey::split(prefix, path)?.decode(|name| Arc::from(name))
     }
 }
@@ -217,6 +223,13 @@ mod tests {
             let other = Identity { host: format!("{}x", identity.host).into(), ..identity.clone() };
             prop_assert!(!raw.is_instance(&other));
         }
+    }
+
+    #[test]
+    fn the_cluster_has_one_key() {
+        let path = Key::Cluster.path("/a/b");
+        assert_eq!(path, "/a/b/cluster");
+        assert_eq!(Key::parse("/a/b", path.as_bytes()), Some(Key::Cluster));
     }
 
     #[test]

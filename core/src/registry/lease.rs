@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use super::cluster;
 use super::error::Error;
 use super::etcd::Etcd;
 use crate::backoff::Backoff;
@@ -26,10 +27,10 @@ pub(super) struct LeaseKeeper {
 
 impl LeaseKeeper {
     /// Starts to keep a lease of `ttl`; the first one is granted in the background.
-    pub(super) fn start(etcd: Arc<Etcd>, ttl: Duration) -> Self {
+    pub(super) fn start(etcd: Arc<Etcd>, prefix: Arc<str>, ttl: Duration) -> Self {
         let (announce, current) = watch::channel(None);
         let (doubted, doubts) = watch::channel(0);
-        let worker = tokio::spawn(keep(Arc::clone(&etcd), ttl, announce, doubts));
+        let worker = tokio::spawn(keep(Arc::clone(&etcd), prefix, ttl, announce, doubts));
         Self {
             etcd,
             current,
@@ -81,13 +82,20 @@ pub(super) async fn revoke(etcd: &Etcd, lease: i64) -> Result<(), Error> {
 #[expect(clippy::infinite_loop, reason = "the keeper aborts its worker")]
 async fn keep(
     etcd: Arc<Etcd>,
+    prefix: Arc<str>,
     ttl: Duration,
     announce: watch::Sender<Option<i64>>,
     mut doubts: watch::Receiver<i64>,
 ) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+    let mut said = false;
     loop {
-        match grant(&etcd, ttl).await {
+        // Before anything of ours stands in a registry that is new, it gets its name.
+        let granted = async {
+            cluster::ensure(&etcd, &prefix).await?;
+            grant(&etcd, ttl).await
+        };
+        match granted.await {
             Ok(lease) => {
                 backoff.reset();
                 announce.send_replace(Some(lease));
@@ -95,7 +103,11 @@ async fn keep(
                 announce.send_replace(None);
             }
             Err(error) => {
-                tracing::debug!(%error, "no lease yet");
+                if matches!(error, Error::Format { .. }) && !std::mem::replace(&mut said, true) {
+                    tracing::error!(%error, "nothing is registered");
+                } else {
+                    tracing::debug!(%error, "no lease yet");
+                }
                 sleep(backoff.next_wait()).await;
             }
         }

@@ -6,10 +6,14 @@
 
 use etcd_client::{GetOptions, GetResponse, ResponseHeader};
 
+use super::cluster::{self, ClusterValue};
 use super::error::Error;
 use super::etcd::Etcd;
+use super::key::Key;
 use super::names::Names;
+use super::origin::Witness;
 use super::snapshot::{Change, Snapshot};
+use super::unreadable::{Unread, Unreadable};
 use reader::Reader;
 
 mod reader;
@@ -36,6 +40,12 @@ pub(super) struct Position {
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Listing {
     pub(super) position: Position,
+    /// What stands under the `cluster` key.
+    pub(super) cluster: Option<ClusterValue>,
+    /// The newest write among what was listed.
+    pub(super) witness: Option<Witness>,
+    /// What could not be read.
+    pub(super) unreadable: Vec<Unread>,
     /// What is new or different.
     pub(super) changed: Vec<Change>,
     /// What is no longer there, as removals.
@@ -55,6 +65,9 @@ pub(super) struct Known<'a> {
 
 /// Everything that a snapshot shows, at one revision, as what it changes in what is known.
 ///
+/// # Errors
+/// [`Error::Format`] when it cannot be understood, and what an exchange can end in.
+///
 /// # Cancel safety
 /// Reads only; dropping the future changes nothing.
 pub(super) async fn list(
@@ -64,6 +77,8 @@ pub(super) async fn list(
     known: Known<'_>,
 ) -> Result<Listing, Error> {
     let mut pages = Pages::new(prefix);
+    let (cluster, position) = who(etcd, prefix).await?;
+    pages.position = Some(position);
     let mut reader = Reader::new(prefix, names, known);
     let mut fetched = pages.fetch(etcd).await?;
     while let Some(page) = fetched.take() {
@@ -71,7 +86,10 @@ pub(super) async fn list(
         let (next, ()) = tokio::join!(pages.fetch(etcd), reader.read(page));
         fetched = next?;
     }
-    let listing = reader.finish(pages.position.unwrap_or_default());
+    let listing = Listing {
+        cluster,
+        ..reader.finish(position)
+    };
     tracing::debug!(
         revision = listing.position.revision,
         changed = listing.changed.len(),
@@ -80,6 +98,28 @@ pub(super) async fn list(
         "the cluster was listed"
     );
     Ok(listing)
+}
+
+/// What stands under the `cluster` key, and where the registry is.
+///
+/// # Errors
+/// [`Error::Format`], and what an exchange can end in.
+pub(super) async fn who(
+    etcd: &Etcd,
+    prefix: &str,
+) -> Result<(Option<ClusterValue>, Position), Error> {
+    let key = Key::Cluster.path(prefix);
+    let response = etcd
+        .call("look who the registry is", |mut client| {
+            let key = key.as_str();
+            async move { client.get(key, None).await }
+        })
+        .await?;
+    let value = match response.kvs().first() {
+        Some(kv) => cluster::read(prefix, kv.value())?,
+        None => None,
+    };
+    Ok((value, position_of(response.header())))
 }
 
 /// The listing as a snapshot.
@@ -94,6 +134,9 @@ pub(super) async fn snapshot(etcd: &Etcd, prefix: &str) -> Result<Snapshot, Erro
         snapshot.apply(change);
     }
     snapshot.set_position(listing.position.revision);
+    let mut unreadable = Unreadable::default();
+    unreadable.replace(listing.unreadable);
+    snapshot.set_unreadable(unreadable.len());
     Ok(snapshot)
 }
 

@@ -1,6 +1,6 @@
-//! From keys and values to changes of a snapshot: pure but for the log.
+//! From keys and values to changes of a snapshot. Pure.
 //!
-//! Invariants: an entry that cannot be read is skipped and reported, never a panic; what is below
+//! Invariants: an entry that cannot be read is an error of this entry, never a panic; what is below
 //! the prefix and none of our business is passed over in silence.
 
 use std::sync::Arc;
@@ -13,35 +13,47 @@ use super::snapshot::Change;
 use super::value::{ChildValue, HostValue, InstanceValue};
 
 /// The change that a written key means; `None` for keys that no snapshot shows.
-pub(super) fn put(names: &mut Names, prefix: &str, kv: &KeyValue) -> Option<Change> {
-    let (key, value, mod_revision) = (kv.key(), kv.value(), kv.mod_revision());
-    let place = RawKey::split(prefix, key)?.decode(|name| names.one(name))?;
-    let read = match place {
-        Key::Instance(identity) => serde_json::from_slice::<InstanceValue>(value).map(|value| {
-            let instance = value.into_instance(identity, mod_revision);
-            Change::PutInstance(Arc::new(names.share(instance)))
-        }),
-        Key::Child { host, id } => serde_json::from_slice::<ChildValue>(value).map(|value| {
-            let child = value.into_instance(host, id, mod_revision);
-            Change::PutChild(Arc::new(names.share(child)))
-        }),
-        Key::Host(name) => serde_json::from_slice::<HostValue>(value)
-            .map(|value| Change::PutHost(Arc::new(value.into_host(name, mod_revision)))),
-        Key::Address { .. } => return None,
-    };
-    read.inspect_err(|error| {
-        let key = String::from_utf8_lossy(key);
-        tracing::warn!(%key, %error, "an entry of the registry cannot be read, it is passed over");
-    })
-    .ok()
+///
+/// # Errors
+/// When the value is not what its key promises.
+pub(super) fn put(
+    names: &mut Names,
+    prefix: &str,
+    kv: &KeyValue,
+) -> Result<Option<Change>, serde_json::Error> {
+    change(names, prefix, kv.key(), kv.value(), kv.mod_revision())
 }
 
-/// The change that a deleted key means.
-pub(super) fn delete(prefix: &str, key: &[u8]) -> Option<Change> {
-    match Key::parse(prefix, key)? {
-        Key::Instance(identity) => Some(Change::RemoveInstance(identity.id)),
-        Key::Child { id, .. } => Some(Change::RemoveChild(id)),
-        Key::Host(name) => Some(Change::RemoveHost(name)),
-        Key::Address { .. } => None,
-    }
+/// The same from the parts of a written key.
+///
+/// # Errors
+/// When the value is not what its key promises.
+pub(super) fn change(
+    names: &mut Names,
+    prefix: &str,
+    key: &[u8],
+    value: &[u8],
+    mod_revision: i64,
+) -> Result<Option<Change>, serde_json::Error> {
+    let place = RawKey::split(prefix, key).and_then(|key| key.decode(|name| names.one(name)));
+    let Some(place) = place else {
+        return Ok(None);
+    };
+    Ok(Some(match place {
+        Key::Instance(identity) => {
+            let value: InstanceValue = serde_json::from_slice(value)?;
+            let instance = value.into_instance(identity, mod_revision);
+            Change::PutInstance(Arc::new(names.share(instance)))
+        }
+        Key::Child { host, id } => {
+            let value: ChildValue = serde_json::from_slice(value)?;
+            let child = value.into_instance(host, id, mod_revision);
+            Change::PutChild(Arc::new(names.share(child)))
+        }
+        Key::Host(name) => {
+            let value: HostValue = serde_json::from_slice(value)?;
+            Change::PutHost(Arc::new(value.into_host(name, mod_revision)))
+        }
+        Key::Address { .. } | Key::Cluster => return Ok(None),
+    }))
 }

@@ -5,10 +5,12 @@
 //! applying a burst of changes does not copy the world. Knows nothing of etcd: queries, balancers
 //! and consoles are tested on snapshots built by [`Snapshot::of`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use imbl::ordmap::DiffItem;
 use imbl::{HashMap, OrdMap};
+use tokio::time::Instant;
 
 use crate::instance::{Host, Identity, Instance, InstanceId};
 
@@ -29,10 +31,24 @@ pub enum Change {
     RemoveHost(Arc<str>),
 }
 
+/// More than half of a service's instances vanished at once, and they are not given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Alarm {
+    /// How many are missed now.
+    pub vanished: usize,
+    /// How many there were before.
+    pub of: usize,
+    /// When the first of them vanished.
+    pub since: Instant,
+}
+
 /// The cluster at one revision of the registry.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
+    epoch: u64,
     revision: i64,
+    alarms: Arc<BTreeMap<Arc<str>, Alarm>>,
+    unreadable: usize,
     rows: OrdMap<Identity, Arc<Instance>>,
     registered: HashMap<InstanceId, Arc<Instance>>,
     children: HashMap<InstanceId, Arc<Instance>>,
@@ -63,6 +79,22 @@ impl Snapshot {
     /// The registry's revision that this view has reached.
     pub fn revision(&self) -> i64 {
         self.revision
+    }
+
+    /// How often the registry turned out to be another one, or an older state of itself, while this
+    /// view was followed. Revisions are compared only within one epoch, where they never go back.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The services of which more than half vanished at once, by name.
+    pub fn alarms(&self) -> &BTreeMap<Arc<str>, Alarm> {
+        &self.alarms
+    }
+
+    /// How many values of the registry cannot be read, and are passed over.
+    pub fn unreadable(&self) -> usize {
+        self.unreadable
     }
 
     /// Every instance and child, ordered by service, version, region, host and id.
@@ -181,6 +213,20 @@ impl Snapshot {
     /// Notes which revision the view has reached.
     pub fn set_position(&mut self, revision: i64) {
         self.revision = revision;
+    }
+
+    pub(super) fn begin_epoch(&mut self) {
+        self.epoch += 1;
+    }
+
+    pub(super) fn set_alarms(&mut self, alarms: BTreeMap<Arc<str>, Alarm>) {
+        if *self.alarms != alarms {
+            self.alarms = Arc::new(alarms);
+        }
+    }
+
+    pub(super) fn set_unreadable(&mut self, unreadable: usize) {
+        self.unreadable = unreadable;
     }
 
     fn remove_row(&mut self, id: InstanceId) {

@@ -14,6 +14,7 @@ mod registry_conformance;
 mod registry_embedded;
 mod registry_etcdctl;
 mod registry_faults;
+mod registry_guards;
 mod registry_instances;
 mod registry_kill;
 mod registry_process;

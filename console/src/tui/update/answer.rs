@@ -28,11 +28,8 @@ pub(super) fn answer(state: &mut State, text: &str) -> Vec<Effect> {
     let Some(Layer::Confirm(confirm)) = state.layers.last() else {
         return Vec::new();
     };
-    if !state.link.is_live() {
-        state.toast(
-            Tone::Warning,
-            "the registry is not connected: nothing was done",
-        );
+    if let Some(why) = state.link.refusal() {
+        state.toast(Tone::Warning, format!("nothing was done: {why}"));
         return Vec::new();
     }
     if !confirm.demand.is_met_by(text) {

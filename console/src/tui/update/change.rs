@@ -39,14 +39,12 @@ pub const MENU: [Entry; 6] = [
 ];
 
 /// Why nothing may be changed now, if so.
-pub(super) fn refusal(state: &State) -> Option<&'static str> {
-    if !state.link.is_live() {
-        return Some("the registry is not connected: what is shown is old and cannot be acted on");
-    }
-    if state.filter.is_broken() {
-        return Some("the filter does not parse: mend or clear it (`/`) before acting on rows");
-    }
-    None
+pub(super) fn refusal(state: &State) -> Option<String> {
+    let broken = "the filter does not parse: mend or clear it (`/`) before acting on rows";
+    state
+        .link
+        .refusal()
+        .or_else(|| state.filter.is_broken().then(|| broken.to_owned()))
 }
 
 /// Why the row under the cursor cannot be acted on, if so.
@@ -67,7 +65,7 @@ pub(super) fn row_refusal(state: &State) -> Option<&'static str> {
 }
 
 pub(super) fn open_menu(state: &mut State) -> Vec<Effect> {
-    match refusal(state).or_else(|| row_refusal(state)) {
+    match refusal(state).or_else(|| row_refusal(state).map(str::to_owned)) {
         Some(why) => state.toast(Tone::Warning, why),
         None => state.layers.push(Layer::Menu(0)),
     }
@@ -95,7 +93,7 @@ pub(super) fn close_menu(state: &mut State) {
 /// A change of what the row under the cursor stands for.
 pub(super) fn under_cursor(state: &mut State, verb: Verb) -> Vec<Effect> {
     close_menu(state);
-    if let Some(why) = refusal(state).or_else(|| row_refusal(state)) {
+    if let Some(why) = refusal(state).or_else(|| row_refusal(state).map(str::to_owned)) {
         state.toast(Tone::Warning, why);
         return Vec::new();
     }

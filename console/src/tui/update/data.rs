@@ -42,9 +42,9 @@ pub(super) fn snapshot(state: &mut State, snapshot: Arc<Snapshot>) -> Vec<Effect
 }
 
 pub(super) fn link(state: &mut State, link: Link) -> Vec<Effect> {
-    let was_live = state.link.is_live();
+    let was_live = state.link.is_connected();
     state.link = link;
-    match (was_live, link.is_live()) {
+    match (was_live, link.is_connected()) {
         (true, false) => {
             state.before_loss = Some((state.now.mono, Arc::clone(&state.snapshot)));
         }
@@ -83,7 +83,7 @@ fn difference(before: &Snapshot, state: &State) -> String {
 }
 
 pub(super) fn resync(state: &mut State) -> Vec<Effect> {
-    let text = if state.link.is_live() {
+    let text = if state.link.is_connected() {
         "reading the registry again"
     } else {
         "trying the registry now"
@@ -174,7 +174,7 @@ pub(super) fn needs_measures(state: &State) -> bool {
             .iter()
             .any(|place| place.column.is_measured());
     let details = state.preview && regions.detail.height > 0;
-    state.link.is_live()
+    state.link.is_connected()
         && !state.rows.list.is_empty()
         && (shown || details || ordered_by_measures(state))
 }

@@ -23,7 +23,7 @@ const FEW: usize = 5;
 /// Asks which program to start on the hosts behind the row under the cursor.
 pub(super) fn ask_program(state: &mut State) -> Vec<Effect> {
     close_menu(state);
-    if let Some(why) = refusal(state).or_else(|| row_refusal(state)) {
+    if let Some(why) = refusal(state).or_else(|| row_refusal(state).map(str::to_owned)) {
         state.toast(Tone::Warning, why);
         return Vec::new();
     }

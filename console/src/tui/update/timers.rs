@@ -46,7 +46,15 @@ fn link_change(state: &State) -> Instant {
     let since = match state.link {
         Link::Live { heard } if now < heard + SLOW_AFTER => return heard + SLOW_AFTER,
         Link::Live { heard } => heard,
-        Link::Connecting { since } | Link::Lost { since, .. } => since,
+        // Counts down.
+        Link::Protected { until, .. } => {
+            let left = until.saturating_duration_since(now);
+            return now + Duration::from_nanos(u64::from(left.subsec_nanos()).max(1));
+        }
+        Link::Connecting { since }
+        | Link::Cached { since, .. }
+        | Link::Lost { since, .. }
+        | Link::Unknown { since, .. } => since,
     };
     let age = now.saturating_duration_since(since);
     since + Duration::from_secs(age.as_secs() + 1)

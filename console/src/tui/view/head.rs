@@ -37,9 +37,11 @@ fn status(state: &State, theme: &Theme, buffer: &mut Buffer, regions: &Regions) 
         return;
     }
     let text = match state.link {
-        Link::Lost { .. } => format!("data of {}", link::data_of(state)),
+        Link::Lost { .. } | Link::Cached { .. } | Link::Unknown { .. } => {
+            link::data_of(state).map_or_else(String::new, |time| format!("data of {time}"))
+        }
         Link::Connecting { .. } => String::new(),
-        Link::Live { .. } => sizes(state, theme, pen.room()),
+        Link::Live { .. } | Link::Protected { .. } => sizes(state, theme, pen.room()),
     };
     pen.text(&text, theme.style(Role::Muted));
 }

@@ -35,7 +35,7 @@ pub(super) fn draw(state: &State, theme: &Theme, buffer: &mut Buffer, regions: &
         }
         finish(theme, buffer, area, looks);
     }
-    if matches!(state.link, Link::Lost { .. }) {
+    if !state.link.is_connected() {
         let area = regions.body.intersection(*buffer.area());
         buffer.set_style(area, theme.style(Role::Muted).add_modifier(Modifier::DIM));
     }

@@ -12,8 +12,10 @@ use etcd_client::{GetResponse, KeyValue};
 
 use super::super::key::{self, RawKey};
 use super::super::names::Names;
+use super::super::origin::Witness;
 use super::super::read;
 use super::super::snapshot::Change;
+use super::super::unreadable::Unread;
 use super::{Known, Listing, Position};
 use crate::instance::{InstanceId, State};
 
@@ -29,6 +31,9 @@ pub(super) struct Reader<'a> {
     children: HashSet<InstanceId>,
     hosts: HashSet<Arc<str>>,
     changed: Vec<Change>,
+    unreadable: Vec<Unread>,
+    /// The newest row, in its place in the registry's history.
+    witness: Option<Witness>,
     /// Rows whose value was read.
     n_read: usize,
     /// Whether rows may be passed over unread: the registry's history goes on from what is known.
@@ -45,6 +50,8 @@ impl<'a> Reader<'a> {
             children: HashSet::new(),
             hosts: HashSet::new(),
             changed: Vec::new(),
+            unreadable: Vec::new(),
+            witness: None,
             n_read: 0,
             continues: false,
         }
@@ -68,11 +75,20 @@ impl<'a> Reader<'a> {
         let Some(key) = RawKey::split(self.prefix, row.key()) else {
             return;
         };
+        let newest = self.witness.as_ref().map(|witness| witness.revision);
+        if newest < Some(row.mod_revision()) {
+            self.witness = Some(Witness::of(row));
+        }
         if !(self.continues && self.stands(key, row)) {
             self.n_read += 1;
-            // What cannot be read is as good as absent.
-            let Some(change) = read::put(self.names, self.prefix, row) else {
-                return;
+            let change = match read::put(self.names, self.prefix, row) {
+                Ok(Some(change)) => change,
+                Ok(None) => return,
+                // What cannot be read is as good as absent.
+                Err(error) => {
+                    self.unreadable.push(Unread::of(row, &error));
+                    return;
+                }
             };
             if !self.is_known(&change) {
                 self.changed.push(change);
@@ -141,6 +157,9 @@ impl<'a> Reader<'a> {
             .map(Change::RemoveHost);
         Listing {
             position,
+            cluster: None,
+            witness: self.witness,
+            unreadable: self.unreadable,
             gone: instances.chain(children).chain(hosts).collect(),
             n_read: self.n_read,
             changed: self.changed,

@@ -1,0 +1,255 @@
+//! The view through everything that a registry may say.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::instance::Identity;
+
+fn instance(id: u128, state: State, mod_revision: i64) -> Arc<Instance> {
+    Arc::new(Instance {
+        identity: Identity {
+            service: "s".into(),
+            version: "1".into(),
+            region: "r".into(),
+            host: "h".into(),
+            id: InstanceId::from_u128(id),
+        },
+        address: None,
+        admin_address: None,
+        registered: true,
+        state,
+        reason: None,
+        process: None,
+        started: jiff::Timestamp::UNIX_EPOCH,
+        deployment: None,
+        weight: 100,
+        lease: 1,
+        tags: Vec::new(),
+        mod_revision,
+    })
+}
+
+fn states(view: &ViewBuilder) -> Vec<State> {
+    view.snapshot()
+        .instances()
+        .map(|instance| instance.state)
+        .collect()
+}
+
+fn remove(view: &mut ViewBuilder, id: u128, revision: i64, now: Instant) {
+    let identity = instance(id, State::Ready, 0).identity.clone();
+    view.remove(Key::Instance(identity), revision, now);
+    view.weigh(now);
+}
+
+fn put(view: &mut ViewBuilder, id: u128, state: State, revision: i64) {
+    view.apply(Change::PutInstance(instance(id, state, revision)));
+}
+
+/// Lists these and no others, all as they were written at `revision`.
+fn list(view: &mut ViewBuilder, ids: &[u128], revision: i64, now: Instant) {
+    let changed = ids
+        .iter()
+        .map(|id| Change::PutInstance(instance(*id, State::Ready, revision)))
+        .collect();
+    let gone = view
+        .snapshot()
+        .instances()
+        .map(|instance| instance.id())
+        .filter(|id| !ids.contains(&id.as_u128()))
+        .map(Change::RemoveInstance)
+        .collect();
+    view.replace(changed, gone, revision, now);
+    view.weigh(now);
+}
+
+const GRACE: Duration = Duration::from_secs(20);
+
+#[test]
+fn absence_is_suspected_and_said_death_is_believed() {
+    let mut view = ViewBuilder::default();
+    let now = Instant::now();
+    for (id, state) in [(1, State::Ready), (2, State::Dead), (3, State::Leaving)] {
+        put(&mut view, id, state, 5);
+    }
+    for id in 1..=3 {
+        remove(&mut view, id, 6, now);
+    }
+    assert_eq!(states(&view), [State::Suspect]);
+    let expiry = view.next_expiry().unwrap();
+    assert!(!view.expire(now));
+    assert!(view.expire(expiry));
+    assert_eq!(states(&view), []);
+}
+
+#[test]
+fn a_suspect_that_comes_back_is_not_given_up() {
+    let mut view = ViewBuilder::default();
+    let now = Instant::now();
+    put(&mut view, 1, State::Ready, 5);
+    list(&mut view, &[], 6, now);
+    assert_eq!(states(&view), [State::Suspect]);
+    put(&mut view, 1, State::Ready, 7);
+    assert!(!view.expire(now + GRACE * 9));
+    assert_eq!(states(&view), [State::Ready]);
+}
+
+#[test]
+fn old_news_is_passed_over() {
+    let mut view = ViewBuilder::default();
+    let now = Instant::now();
+    put(&mut view, 1, State::Ready, 9);
+    put(&mut view, 1, State::Starting, 7);
+    remove(&mut view, 1, 8, now);
+    assert_eq!(states(&view), [State::Ready]);
+    // A stream that tells its last events again brings nothing back.
+    remove(&mut view, 1, 10, now);
+    put(&mut view, 1, State::Ready, 9);
+    assert_eq!(states(&view), [State::Suspect]);
+    put(&mut view, 2, State::Leaving, 11);
+    remove(&mut view, 2, 12, now);
+    put(&mut view, 2, State::Leaving, 11);
+    assert_eq!(states(&view), [State::Suspect]);
+}
+
+#[test]
+fn the_deletion_of_a_former_key_takes_nothing_away() {
+    let mut view = ViewBuilder::default();
+    put(&mut view, 1, State::Ready, 5);
+    let mut former = instance(1, State::Ready, 0).identity.clone();
+    former.version = "0".into();
+    view.remove(Key::Instance(former), 6, Instant::now());
+    assert_eq!(states(&view), [State::Ready]);
+}
+
+#[test]
+fn what_an_unknown_registry_lacks_is_kept_then_suspected_then_gone() {
+    let mut view = ViewBuilder::default();
+    let start = Instant::now();
+    list(&mut view, &[1, 2], 90, start);
+    view.protect(Doubt::Wiped, GRACE, start);
+    list(&mut view, &[], 1, start);
+    assert_eq!(states(&view), [State::Ready; 2]);
+    assert_eq!((view.snapshot().epoch(), view.revision()), (1, 1));
+    // It registers again, at a revision that was long passed; a newcomer counts at once.
+    put(&mut view, 1, State::Ready, 2);
+    put(&mut view, 3, State::Ready, 3);
+    assert!(!view.expire(start + GRACE - Duration::from_millis(1)));
+    assert_eq!(states(&view), [State::Ready; 3]);
+    assert!(view.expire(start + GRACE));
+    assert!(view.protection().is_none());
+    assert_eq!(states(&view), [State::Ready, State::Suspect, State::Ready]);
+    assert!(view.expire(view.next_expiry().unwrap()));
+    assert_eq!(states(&view), [State::Ready; 2]);
+}
+
+#[test]
+fn while_things_are_kept_only_those_who_say_so_go() {
+    let mut view = ViewBuilder::default();
+    let start = Instant::now();
+    list(&mut view, &[1, 2], 90, start);
+    put(&mut view, 2, State::Leaving, 91);
+    view.protect(Doubt::WentBack, GRACE, start);
+    list(&mut view, &[1], 50, start);
+    assert_eq!(states(&view), [State::Ready], "it had said that it leaves");
+    remove(&mut view, 1, 51, start);
+    assert_eq!(states(&view), [State::Ready]);
+    assert!(view.expire(start + GRACE));
+    assert_eq!(states(&view), [State::Suspect]);
+}
+
+#[test]
+fn an_absent_registry_gives_everybody_the_whole_time_again() {
+    let mut view = ViewBuilder::default();
+    let start = Instant::now();
+    list(&mut view, &[1], 5, start);
+    list(&mut view, &[], 6, start);
+    let back = start + GRACE * 9;
+    view.prolong(back);
+    assert!(!view.expire(back));
+    assert!(view.expire(view.next_expiry().unwrap()));
+
+    list(&mut view, &[1], 7, start);
+    view.protect(Doubt::Wiped, GRACE, start);
+    list(&mut view, &[], 1, start);
+    view.prolong(back);
+    assert!(!view.expire(back));
+    assert_eq!(states(&view), [State::Ready]);
+}
+
+#[test]
+fn most_of_a_service_is_held_until_it_is_back() {
+    let mut view = ViewBuilder::default();
+    let start = Instant::now();
+    list(&mut view, &[1, 2, 3, 4], 5, start);
+    list(&mut view, &[4], 6, start);
+    let alarm = view.snapshot().alarms().get("s").copied().unwrap();
+    assert_eq!((alarm.vanished, alarm.of), (3, 4));
+    let late = start + GRACE * 9;
+    assert!(!view.expire(late));
+    assert_eq!(
+        view.snapshot().len(),
+        4,
+        "held for longer than a suspect is"
+    );
+    for id in 1..=2 {
+        put(&mut view, id, State::Ready, 7);
+    }
+    view.weigh(late);
+    assert_eq!(view.snapshot().alarms()["s"].vanished, 1);
+    put(&mut view, 3, State::Ready, 8);
+    view.weigh(late);
+    assert!(view.snapshot().alarms().is_empty());
+    assert_eq!(states(&view), [State::Ready; 4]);
+}
+
+#[test]
+fn an_operators_word_ends_the_hold_after_the_usual_time() {
+    let mut view = ViewBuilder::default();
+    let start = Instant::now();
+    list(&mut view, &[1, 2, 3], 5, start);
+    list(&mut view, &[], 6, start);
+    let late = start + GRACE * 9;
+    assert!(!view.expire(late));
+    view.dismiss(late);
+    assert!(view.snapshot().alarms().is_empty());
+    assert!(!view.expire(late));
+    assert!(view.expire(view.next_expiry().unwrap()));
+    assert_eq!(states(&view), []);
+}
+
+proptest! {
+    /// Events in order, and any of them again later: what stands in the end is what was said last.
+    #[test]
+    fn what_is_told_again_changes_nothing(
+        events in prop::collection::vec((0_u128..4, prop::bool::ANY), 1..40),
+        again in prop::collection::vec(0_usize..40, 0..40),
+    ) {
+        let now = Instant::now();
+        let mut view = ViewBuilder::default();
+        let tell = |view: &mut ViewBuilder, index: usize| {
+            let (id, stands) = events[index];
+            let revision = i64::try_from(index).unwrap() + 2;
+            if stands {
+                put(view, id, State::Ready, revision);
+            } else {
+                remove(view, id, revision, now);
+            }
+        };
+        for index in 0..events.len() {
+            tell(&mut view, index);
+        }
+        let told = states(&view);
+        let revisions = |view: &ViewBuilder| -> Vec<i64> {
+            view.snapshot().instances().map(|one| one.mod_revision).collect()
+        };
+        let at = revisions(&view);
+        for index in again {
+            if index < events.len() {
+                tell(&mut view, index);
+            }
+        }
+        prop_assert_eq!(states(&view), told);
+        prop_assert_eq!(revisions(&view), at);
+    }
+}
