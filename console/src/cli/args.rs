@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use skynet::registry::embedded::EmbeddedConfig;
 
 use super::selectors::Selectors;
 
@@ -156,6 +157,32 @@ pub struct RegistryArgs {
     /// The folder that keeps the data; without it they are lost when the registry ends
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// How many bytes the kept keys may take before writes are refused
+    #[arg(long, value_name = "BYTES", default_value_t = EmbeddedConfig::default().quota_bytes,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub quota_bytes: u64,
+    /// Save what can be read of damaged data, and end
+    ///
+    /// The damaged file stays beside the new one under a dated name. No registry may run on the
+    /// folder.
+    #[arg(
+        long,
+        requires = "data",
+        conflicts_with = "restore",
+        help_heading = "Recovery"
+    )]
+    pub repair: bool,
+    /// Restore a backup into an empty folder, and end
+    ///
+    /// Backups are made with `etcdctl snapshot save FILE` while the registry runs. `etcdctl snapshot
+    /// status` and `restore` are for files of etcd and cannot read them.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "data",
+        help_heading = "Recovery"
+    )]
+    pub restore: Option<PathBuf>,
     /// Listen on an address that other machines reach, without authentication
     #[arg(long, help_heading = "Safety")]
     pub allow_insecure: bool,

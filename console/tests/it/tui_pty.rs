@@ -247,10 +247,8 @@ fn a_terminal_that_reads_nothing_does_not_keep_it_alive() {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_shows_what_is_registered_and_follows_keys() {
     let embedded = Embedded::start(EmbeddedConfig {
-        listen: ([127, 0, 0, 1], 0).into(),
-        data: None,
         history: 1_000,
-        allow_insecure: false,
+        ..EmbeddedConfig::default()
     })
     .await
     .unwrap();

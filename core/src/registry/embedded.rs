@@ -27,6 +27,7 @@ mod refusal;
 mod server;
 #[cfg(feature = "testing")]
 mod simulated;
+mod space;
 mod store;
 mod txn;
 mod watch;
@@ -40,10 +41,16 @@ use std::{
 
 use tokio::sync::Mutex;
 
-pub use self::error::EmbeddedError;
 #[cfg(feature = "testing")]
 pub use self::faults::{FaultRefused, Faults, Leases, Path, Standing, Tally};
 use self::server::Running;
+pub use self::{
+    disk::{
+        backup::{Restored, restore},
+        repair::{Repaired, repair},
+    },
+    error::EmbeddedError,
+};
 #[cfg(feature = "testing")]
 pub(crate) use self::{
     faults::{Line, Wire},
@@ -65,17 +72,21 @@ pub struct EmbeddedConfig {
     pub data: Option<PathBuf>,
     /// How many revisions watchers and readers can go back, at least 1.
     pub history: usize,
+    /// How many bytes the kept keys may take before writes are refused, as etcd's
+    /// `--quota-backend-bytes`.
+    pub quota_bytes: u64,
     /// Whether `listen` may be an address that other machines reach.
     pub allow_insecure: bool,
 }
 
 impl Default for EmbeddedConfig {
-    /// A free port of 127.0.0.1, in memory, 10,000 revisions.
+    /// A free port of 127.0.0.1, in memory, 10,000 revisions, 2 GiB.
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             data: None,
             history: HISTORY,
+            quota_bytes: space::DEFAULT_QUOTA,
             allow_insecure: false,
         }
     }

@@ -3,6 +3,7 @@
 //! The process is this very test binary: it runs the one test below that serves if it is told to.
 
 use std::{
+    io::Write,
     net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
@@ -55,6 +56,38 @@ impl Serving {
             .spawn()
             .unwrap();
         Self { child, address }
+    }
+
+    /// On a disk of its own with 8 MiB, mounted at `folder` for this process only; `None` (and a
+    /// loud word) where that is not allowed.
+    pub(super) fn start_on_small_disk(address: SocketAddr, folder: &Path) -> Option<Self> {
+        let mount = "mount -t tmpfs -o size=8m tmpfs \"$0\"";
+        let unshare = |script: String| {
+            let mut command = Command::new("unshare");
+            let namespaces = ["--user", "--map-root-user", "--mount", "sh", "-c"];
+            command.args(namespaces).arg(script).arg(folder);
+            command
+        };
+        let tried = unshare(mount.to_owned()).output();
+        if !tried.is_ok_and(|tried| tried.status.success()) {
+            let _ = writeln!(
+                std::io::stderr(),
+                "!!! no file system can be mounted here: the test of a full disk did NOT run !!!"
+            );
+            return None;
+        }
+        let child = unshare(format!("{mount} && exec \"$@\""))
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "registry_process::serves_if_it_is_told_to"])
+            .env(SERVE, format!("{address} {}", folder.display()))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Some(Self { child, address })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(super) async fn client(&self) -> Client {

@@ -1,41 +1,50 @@
 //! The registry's file: one redb database in the data folder.
 //!
-//! Invariants: a commit is one transaction that is on the disk when [`Disk::commit`] returns; the
-//! rows are exactly the versions that the store keeps, under their revision and place in it, so
-//! reading them in order rebuilds the store. It knows no request and no lease clock: of a lease it
-//! keeps the TTL, which counts again in full after a restart, as after an election in etcd.
+//! Invariants: a commit is one transaction that is on the disk when [`Disk::commit`] returns, and is
+//! found there by every later start or called missing, never quietly replaced by the one before it
+//! (two phases); the rows are exactly the versions that the store keeps, under their revision and
+//! place in it, so reading them in order rebuilds the store; every row vouches for itself, and their
+//! number is known; the file appears under its name only when it is whole. It knows no request and
+//! no lease clock: of a lease it keeps the TTL, which counts again in full after a restart, as after
+//! an election in etcd.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+pub(super) mod backup;
+mod contents;
+mod failure;
+#[cfg(test)]
+pub(super) mod faulty;
+mod folder;
+pub(super) mod record;
+pub(super) mod repair;
+#[cfg(test)]
+mod tests;
 
-use bytes::Bytes;
-use etcd_client::proto::PbKeyValue;
-use prost::Message;
-use redb::{Builder, Database, DatabaseError, ReadableTable, StorageError, TableDefinition};
+use std::{fs, path::Path, sync::Arc};
 
-use super::{error::EmbeddedError, read::key_value, store::Version};
+use redb::{Builder, Database, DatabaseError, TableDefinition};
 
-const FILE_NAME: &str = "registry.redb";
-const FORMAT: u64 = 1;
+pub(super) use self::{contents::Saved, failure::Failure, folder::Folder};
+use self::{contents::rows, record::Stamp};
+use super::{error::EmbeddedError, store::Version};
+
+/// Format 1 had rows without checksums and was never released.
+const FORMAT: u64 = 2;
 /// The rows are read once, at the start, so a large cache would hold nothing useful.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
+/// What must fit into the file before it counts as having room again.
+const ROOM_BYTES: usize = 256 * 1024;
 
-/// (revision, place in it) → the key and its state.
+/// (revision, place in it) → a version's record.
 const VERSIONS: TableDefinition<'_, (i64, i64), &[u8]> = TableDefinition::new("versions");
-/// Lease id → TTL in seconds.
-const LEASES: TableDefinition<'_, i64, i64> = TableDefinition::new("leases");
-/// Names → numbers: see the constants below.
+/// Lease id → its record.
+const LEASES: TableDefinition<'_, i64, &[u8]> = TableDefinition::new("leases");
+/// One row: the record that says where the registry stands.
+const STATE: TableDefinition<'_, (), &[u8]> = TableDefinition::new("state");
+/// `format` → the number of the format. Every version can read it.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-
 const META_FORMAT: &str = "format";
-const META_CLUSTER: &str = "cluster_id";
-const META_MEMBER: &str = "member_id";
-const META_TERM: &str = "term";
-const META_REVISION: &str = "revision";
-const META_COMPACTED: &str = "compacted";
+/// Written and removed to find out whether there is room.
+const ROOM: TableDefinition<'_, (), &[u8]> = TableDefinition::new("room");
 
 /// Who this registry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +68,7 @@ impl Identity {
     }
 }
 
-/// What the writes of one batch change on the disk.
+/// What the requests of one batch change on the disk.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     /// New rows.
@@ -70,231 +79,214 @@ pub(super) struct Writes {
     pub(super) leases: Vec<(i64, Option<i64>)>,
     /// Whether the compacted revision moved.
     pub(super) compacted: bool,
+    /// Whether the file is to give back what it does not need.
+    pub(super) defragment: bool,
+    /// Whether somebody says that there is room again.
+    pub(super) disarm: bool,
 }
 
 impl Writes {
-    /// How much there is to write; 0 needs no commit.
+    /// How much there is to do; 0 needs no disk.
     pub(super) fn len(&self) -> usize {
+        self.rows() + usize::from(self.defragment) + usize::from(self.disarm)
+    }
+
+    /// How much there is to write.
+    pub(super) fn rows(&self) -> usize {
         self.versions.len() + self.dropped.len() + self.leases.len() + usize::from(self.compacted)
     }
 }
 
-/// What was found on the disk.
-#[derive(Debug)]
-pub(super) struct Saved {
-    pub(super) identity: Identity,
-    pub(super) revision: i64,
-    pub(super) compacted: i64,
-    pub(super) versions: Vec<Version>,
-    pub(super) leases: Vec<(i64, i64)>,
+/// How the database is opened; tests put one of their own here.
+type Open = Box<dyn Fn(&Builder) -> Result<Database, DatabaseError> + Send>;
+
+/// The file, open unless it failed.
+pub(super) struct Disk {
+    folder: Arc<Folder>,
+    open: Open,
+    /// `None` after a failure, until [`Disk::reopen`].
+    database: Option<Database>,
+    /// What the last commit left.
+    stamp: Stamp,
 }
 
-/// The open file.
-#[derive(Debug)]
-pub(super) struct Disk {
-    database: Database,
-    folder: PathBuf,
+impl std::fmt::Debug for Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Disk")
+            .field("folder", &self.folder)
+            .field("stamp", &self.stamp)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Disk {
     /// Opens the file in `folder`, makes both if they are missing, and reads everything.
     pub(super) fn open(folder: &Path) -> Result<(Self, Saved), EmbeddedError> {
-        let not_writable = |source| EmbeddedError::Folder {
-            folder: folder.to_owned(),
-            source,
-        };
-        fs::create_dir_all(folder).map_err(not_writable)?;
-        let file = folder.join(FILE_NAME);
-        // A plain open may panic on a damaged file; a checked one answers with an error.
-        let database = Builder::new()
-            .set_cache_size(CACHE_BYTES)
-            .set_check_integrity_on_open(true)
-            .create(&file)
-            .map_err(|error| open_error(folder, &file, error))?;
-        let disk = Self {
-            database,
-            folder: folder.to_owned(),
-        };
-        let saved = disk.load().map_err(|failure| match failure {
-            LoadFailure::Format(found) => EmbeddedError::Format {
-                file: file.clone(),
-                found,
-                known: FORMAT,
-            },
-            LoadFailure::Redb(redb::Error::Io(source)) => not_writable(source),
-            LoadFailure::Redb(source) => EmbeddedError::Damaged {
-                file: file.clone(),
-                source: source.into(),
-            },
-            LoadFailure::Row(source) => EmbeddedError::Damaged {
-                file: file.clone(),
-                source: source.into(),
-            },
+        let folder = Arc::new(Folder::take(folder)?);
+        let file = folder.file();
+        match fs::metadata(&file) {
+            Ok(found) if found.len() == 0 => return Err(folder.error(Failure::Empty)),
+            Ok(_) => {}
+            Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => {
+                contents::create(&folder, &Saved::new(Identity::random()), None)
+                    .map_err(|failure| folder.error(failure))?;
+            }
+            Err(source) => return Err(folder.error(Failure::Redb(source.into()))),
+        }
+        let open = Box::new(move |builder: &Builder| builder.open(&file));
+        Self::open_by(Arc::clone(&folder), open).map_err(|failure| folder.error(failure))
+    }
+
+    /// Opens a database and reads everything.
+    fn open_by(folder: Arc<Folder>, open: Open) -> Result<(Self, Saved), Failure> {
+        let (database, mut saved) = failure::contained(|| {
+            // A plain open trusts the file and may panic on a damaged one.
+            let database = builder()
+                .set_check_integrity_on_open(true)
+                .create_by(&open)?;
+            let saved = contents::read_all(&database)?;
+            Ok((database, saved))
         })?;
+        saved.stamp.identity.term += 1;
+        let mut disk = Self {
+            folder,
+            open,
+            database: Some(database),
+            stamp: saved.stamp,
+        };
+        // Counts the start: a folder that cannot be written is noticed here and not at the first
+        // request. But a full disk keeps nobody from reading and from renewing leases.
+        let stamp = saved.stamp;
+        match disk.commit(&Writes::default(), stamp.revision, stamp.compacted) {
+            Ok(()) => {}
+            Err(failure) if failure.is_full() => {
+                disk.reopen()?;
+                saved.is_full = true;
+            }
+            Err(failure) => return Err(failure),
+        }
         Ok((disk, saved))
     }
 
     /// The data folder.
-    pub(super) fn folder(&self) -> &Path {
+    pub(super) fn folder(&self) -> &Folder {
         &self.folder
     }
 
     /// The file's length in bytes.
     pub(super) fn bytes(&self) -> u64 {
-        fs::metadata(self.folder.join(FILE_NAME)).map_or(0, |found| found.len())
+        fs::metadata(self.folder.file()).map_or(0, |found| found.len())
     }
 
-    /// Writes a batch; it survives a crash once this returns. After an error the file must be
-    /// opened again.
+    /// Whether it can be written; if not, [`Disk::reopen`] comes first.
+    pub(super) fn is_open(&self) -> bool {
+        self.database.is_some()
+    }
+
+    /// Writes a batch; it survives a crash once this returns. After an error nobody knows whether
+    /// it was written until [`Disk::reopen`] says so.
     pub(super) fn commit(
-        &self,
+        &mut self,
         writes: &Writes,
         revision: i64,
         compacted: i64,
-    ) -> Result<(), redb::Error> {
-        let transaction = self.database.begin_write()?;
+    ) -> Result<(), Failure> {
+        let mut stamp = self.stamp;
+        stamp.revision = revision;
+        stamp.compacted = compacted;
+        stamp.commit += 1;
+        self.on_database(|database| {
+            rows::write(database, writes, &mut stamp)?;
+            Ok(stamp)
+        })
+        .map(|stamp| self.stamp = stamp)
+    }
+
+    /// Opens the file again after an error; true if the commit that failed took place all the same.
+    /// Then what is in memory is not what is on the disk, and [`Disk::read`] tells.
+    pub(super) fn reopen(&mut self) -> Result<bool, Failure> {
+        if let Some(database) = self.database.take() {
+            close(database);
+        }
+        let (database, stamp) = failure::contained(|| {
+            // Nobody but this process wrote it since it was checked, and this must not take long.
+            let database = builder().create_by(&self.open)?;
+            let stamp = contents::stamp(&database)?;
+            Ok((database, stamp))
+        })?;
+        self.database = Some(database);
+        let took_place = stamp.commit != self.stamp.commit;
+        // A start that could not be counted counts as soon as something is written.
+        let term = stamp.identity.term.max(self.stamp.identity.term);
+        self.stamp = stamp;
+        self.stamp.identity.term = term;
+        Ok(took_place)
+    }
+
+    /// Reads everything.
+    pub(super) fn read(&mut self) -> Result<Saved, Failure> {
+        self.on_database(|database| contents::read_all(database))
+    }
+
+    /// Finds out whether there is room, by using it.
+    pub(super) fn find_room(&mut self) -> Result<(), Failure> {
+        self.on_database(|database| rows::try_room(database, ROOM_BYTES))
+    }
+
+    /// Gives back to the file system what the file does not need.
+    pub(super) fn defragment(&mut self) -> Result<(), Failure> {
+        self.on_database(|database| {
+            // Every round moves pages to the front, until nothing moves any more.
+            while database.compact().map_err(redb::Error::from)? {}
+            Ok(())
+        })
+    }
+
+    fn on_database<T>(
+        &mut self,
+        work: impl FnOnce(&mut Database) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let database = self.database.as_mut().ok_or(Failure::Closed)?;
+        let done = failure::contained(|| work(database));
+        if done.is_err()
+            && let Some(database) = self.database.take()
         {
-            let mut table = transaction.open_table(VERSIONS)?;
-            let mut row = Vec::new();
-            for version in &writes.versions {
-                row.clear();
-                // A vector grows as it must, so encoding into it cannot fail.
-                key_value(version).encode_raw(&mut row);
-                table.insert((version.mod_revision, version.sub), row.as_slice())?;
-            }
-            for place in &writes.dropped {
-                table.remove(*place)?;
-            }
-            let mut table = transaction.open_table(LEASES)?;
-            for (id, ttl) in &writes.leases {
-                match ttl {
-                    Some(ttl) => table.insert(id, ttl)?,
-                    None => table.remove(id)?,
-                };
-            }
-            let mut table = transaction.open_table(META)?;
-            table.insert(META_REVISION, revision.unsigned_abs())?;
-            if let Ok(compacted) = u64::try_from(compacted) {
-                table.insert(META_COMPACTED, compacted)?;
-            }
+            // redb asks for that after an error.
+            close(database);
         }
-        transaction.commit()?;
-        Ok(())
-    }
-
-    /// Reads everything and counts the start, in one transaction: a folder that cannot be written
-    /// is noticed here and not at the first request.
-    fn load(&self) -> Result<Saved, LoadFailure> {
-        let transaction = self.database.begin_write().map_err(redb::Error::from)?;
-        let saved = read_all(&transaction)?;
-        transaction.commit().map_err(redb::Error::from)?;
-        Ok(saved)
+        done
     }
 }
 
-enum LoadFailure {
-    Format(u64),
-    Redb(redb::Error),
-    Row(prost::DecodeError),
-}
-
-impl<E: Into<redb::Error>> From<E> for LoadFailure {
-    fn from(error: E) -> Self {
-        Self::Redb(error.into())
-    }
-}
-
-fn read_all(transaction: &redb::WriteTransaction) -> Result<Saved, LoadFailure> {
-    let mut meta = transaction.open_table(META)?;
-    let number = |meta: &redb::Table<'_, &str, u64>, name| -> Result<Option<u64>, StorageError> {
-        Ok(meta.get(name)?.map(|found| found.value()))
-    };
-    match number(&meta, META_FORMAT)? {
-        Some(FORMAT) => {}
-        Some(found) => return Err(LoadFailure::Format(found)),
-        None => {
-            meta.insert(META_FORMAT, FORMAT)?;
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if let Some(database) = self.database.take() {
+            close(database);
         }
     }
-    let new = Identity::random();
-    let identity = Identity {
-        cluster_id: number(&meta, META_CLUSTER)?.unwrap_or(new.cluster_id),
-        member_id: number(&meta, META_MEMBER)?.unwrap_or(new.member_id),
-        term: number(&meta, META_TERM)?.unwrap_or(0) + 1,
-    };
-    meta.insert(META_CLUSTER, identity.cluster_id)?;
-    meta.insert(META_MEMBER, identity.member_id)?;
-    meta.insert(META_TERM, identity.term)?;
-    let signed = |number: Option<u64>, missing: i64| {
-        number
-            .and_then(|number| i64::try_from(number).ok())
-            .unwrap_or(missing)
-    };
-    let revision = signed(number(&meta, META_REVISION)?, 0);
-    let compacted = signed(number(&meta, META_COMPACTED)?, -1);
-
-    let mut versions = Vec::new();
-    for row in transaction.open_table(VERSIONS)?.iter()? {
-        let (place, row) = row?;
-        let stored = PbKeyValue::decode(row.value()).map_err(LoadFailure::Row)?;
-        versions.push(version(stored, place.value()));
-    }
-    let mut leases = Vec::new();
-    for row in transaction.open_table(LEASES)?.iter()? {
-        let (id, ttl) = row?;
-        leases.push((id.value(), ttl.value()));
-    }
-    Ok(Saved {
-        identity,
-        revision,
-        compacted,
-        versions,
-        leases,
-    })
 }
 
-fn version(stored: PbKeyValue, place: (i64, i64)) -> Version {
-    Version {
-        key: Bytes::from(stored.key),
-        value: Bytes::from(stored.value),
-        create_revision: stored.create_revision,
-        mod_revision: place.0,
-        sub: place.1,
-        version: stored.version,
-        lease: stored.lease,
+/// Closes a database whatever happened to it.
+fn close(database: Database) {
+    let closed = failure::contained(|| Ok(database.close().map_err(redb::Error::from)?));
+    if let Err(failure) = closed {
+        tracing::debug!(%failure, "the registry's file was not closed in good order");
     }
 }
 
-fn open_error(folder: &Path, file: &Path, error: DatabaseError) -> EmbeddedError {
-    match error {
-        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-            EmbeddedError::Locked {
-                folder: folder.to_owned(),
-            }
-        }
-        DatabaseError::Storage(StorageError::Io(source))
-            if source.kind() != io::ErrorKind::UnexpectedEof
-                && source.kind() != io::ErrorKind::InvalidData =>
-        {
-            EmbeddedError::Folder {
-                folder: folder.to_owned(),
-                source,
-            }
-        }
-        other => EmbeddedError::Damaged {
-            file: file.to_owned(),
-            source: other.into(),
-        },
-    }
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
 }
 
-/// Whether a commit failed because there is no space left.
-pub(super) fn is_full(error: &redb::Error) -> bool {
-    matches!(
-        error,
-        redb::Error::Io(source) if matches!(
-            source.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-        )
-    )
+/// Opening through a function, at the end of a builder's chain.
+trait CreateBy {
+    fn create_by(&self, open: &Open) -> Result<Database, Failure>;
+}
+
+impl CreateBy for Builder {
+    fn create_by(&self, open: &Open) -> Result<Database, Failure> {
+        open(self).map_err(|error| Failure::Redb(error.into()))
+    }
 }

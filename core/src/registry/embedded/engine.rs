@@ -12,7 +12,7 @@ use etcd_client::proto::{
 use tokio::time::Instant;
 
 use super::{
-    disk::Writes,
+    disk::{Identity, Writes, backup::Backup, record::Stamp},
     lease::{Lease, Lessor},
     range::KeyRange,
     refusal::Refusal,
@@ -60,11 +60,14 @@ pub(super) struct Engine<'state> {
     pub(super) now: Instant,
     /// The newest revision that readers see: nothing at or above it may be compacted by itself.
     pub(super) visible: i64,
+    /// Whether nothing may be written that takes more room.
+    pub(super) is_full: bool,
 }
 
 impl Engine<'_> {
     /// Writes one key.
     pub(super) fn put(&mut self, request: PbPutRequest) -> Result<PbPutResponse, Refusal> {
+        self.check_room()?;
         txn::check_put(self.store, self.lessor, &request)?;
         let mut changes = self.store.change();
         let response = txn::apply_put(&mut changes, request);
@@ -84,6 +87,9 @@ impl Engine<'_> {
 
     /// Runs a transaction.
     pub(super) fn txn(&mut self, request: PbTxnRequest) -> Result<PbTxnResponse, Refusal> {
+        if txn::may_put(&request) {
+            self.check_room()?;
+        }
         txn::check_ops(self.store, self.lessor, &request)?;
         let mut changes = self.store.change();
         let response = txn::apply(&mut changes, request);
@@ -105,6 +111,7 @@ impl Engine<'_> {
 
     /// Grants a lease; answers its id and TTL.
     pub(super) fn grant(&mut self, id: i64, ttl: i64) -> Result<(i64, i64), Refusal> {
+        self.check_room()?;
         let (id, ttl) = self.lessor.grant(id, ttl, self.now)?;
         self.undo.push((id, None));
         self.writes.leases.push((id, Some(ttl)));
@@ -165,6 +172,44 @@ impl Engine<'_> {
             n_expired += 1;
         }
         n_expired
+    }
+
+    /// Lets the file give back what it does not need.
+    pub(super) fn defragment(&mut self) {
+        self.writes.defragment = true;
+    }
+
+    /// Looks for room at once, since somebody says that there is some.
+    pub(super) fn disarm(&mut self) {
+        self.writes.disarm = true;
+    }
+
+    /// Everything, as it stands after the requests before this one.
+    pub(super) fn backup(&self, identity: Identity) -> Backup {
+        let versions: Vec<_> = self.store.versions();
+        let leases = self.lessor.ids();
+        Backup {
+            stamp: Stamp {
+                identity,
+                revision: self.store.revision(),
+                compacted: self.store.compacted(),
+                commit: 0,
+                n_versions: 0,
+                n_leases: 0,
+            },
+            leases: leases
+                .filter_map(|id| Some((id, self.lessor.get(id)?.ttl)))
+                .collect(),
+            versions,
+        }
+    }
+
+    fn check_room(&self) -> Result<(), Refusal> {
+        if self.is_full {
+            Err(Refusal::NoSpace)
+        } else {
+            Ok(())
+        }
     }
 
     /// Files what a transaction changed: with the leases, for the disk, and in the history.

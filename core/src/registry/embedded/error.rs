@@ -1,6 +1,10 @@
-//! Why an embedded registry does not start.
+//! Why an embedded registry does not start, or its data cannot be repaired or restored.
 
-use std::{io, net::SocketAddr, path::PathBuf};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use crate::hint::Hint;
 
@@ -62,6 +66,26 @@ pub enum EmbeddedError {
         /// What can be read.
         known: u64,
     },
+    /// A backup was to be restored where a registry's data are.
+    #[error("the data folder `{}` holds a registry's data already", folder.display())]
+    Occupied {
+        /// The data folder.
+        folder: PathBuf,
+    },
+    /// The backup cannot be read, or it is not what was written.
+    #[error("the backup `{}` cannot be restored", file.display())]
+    Backup {
+        /// The backup.
+        file: PathBuf,
+        /// What was found.
+        source: io::Error,
+    },
+    /// There is nothing that could be repaired.
+    #[error("there is nothing of a registry in `{}`", file.display())]
+    NothingToRepair {
+        /// The file.
+        file: PathBuf,
+    },
     /// The system gave no thread.
     #[error("could not start the registry's threads")]
     Threads {
@@ -83,18 +107,58 @@ impl Hint for EmbeddedError {
             Self::Bind { .. } => {
                 "give an address of this machine and a port that is free".to_owned()
             }
-            Self::Folder { .. } => {
-                "give a folder that you may write and that has space left".to_owned()
-            }
+            Self::Folder { folder, source } => folder_hint(folder, source),
             Self::Locked { .. } => "stop the other one or give another folder".to_owned(),
-            Self::Damaged { file, .. } => format!(
-                "move `{}` away to start empty: instances register again by themselves",
-                file.display()
-            ),
+            Self::Damaged { file, .. } => damaged_hint(file),
             Self::Format { .. } => {
                 "start the version that wrote it, or give another folder".to_owned()
             }
+            Self::Occupied { folder } => format!(
+                "give a folder that is empty, or move `{}` away first",
+                folder.display()
+            ),
+            Self::Backup { .. } => {
+                "give a file that `etcdctl snapshot save` wrote from a registry like this one; \
+                 those of etcd are restored with `etcdctl snapshot restore` and run by etcd"
+                    .to_owned()
+            }
+            Self::NothingToRepair { file } => format!(
+                "restore a backup with `sky registry --data {} --restore FILE`, or start empty: \
+                 instances register again by themselves",
+                folder_of(file)
+            ),
             Self::Threads { .. } => "raise the limit of processes (`ulimit -u`)".to_owned(),
         })
     }
+}
+
+fn folder_of(file: &Path) -> std::path::Display<'_> {
+    file.parent().unwrap_or(file).display()
+}
+
+fn folder_hint(folder: &Path, source: &io::Error) -> String {
+    let folder = folder.display();
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "give `{folder}` and what is in it to the user that runs the registry (`chown -R`), or \
+             run it as the user that owns it"
+        ),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            format!("mount the file system of `{folder}` for writing")
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            format!("make room on the disk that holds `{folder}` (`df {folder}`)")
+        }
+        _ => "give a folder that you may write and that has space left".to_owned(),
+    }
+}
+
+fn damaged_hint(file: &Path) -> String {
+    let (folder, file) = (folder_of(file), file.display());
+    format!(
+        "save what can be read of it with `sky registry --data {folder} --repair`; or move it away \
+         (`mv {file} {file}.old`) and restore a backup with `sky registry --data {folder} --restore \
+         FILE`, or start empty: instances register again by themselves, deployments and settings \
+         do not"
+    )
 }

@@ -3,23 +3,25 @@
 use std::{net::SocketAddr, pin::Pin, sync::atomic::Ordering};
 
 use etcd_client::proto::{
-    PbAlarmRequest, PbAlarmResponse, PbClusterService, PbDefragmentRequest, PbDefragmentResponse,
-    PbDowngradeRequest, PbDowngradeResponse, PbHashKvRequest, PbHashKvResponse, PbHashRequest,
-    PbHashResponse, PbMaintenanceService, PbMember, PbMemberAddRequest, PbMemberAddResponse,
-    PbMemberListRequest, PbMemberListResponse, PbMemberPromoteRequest, PbMemberPromoteResponse,
-    PbMemberRemoveRequest, PbMemberRemoveResponse, PbMemberUpdateRequest, PbMemberUpdateResponse,
-    PbMoveLeaderRequest, PbMoveLeaderResponse, PbSnapshotRequest, PbSnapshotResponse,
-    PbStatusRequest, PbStatusResponse,
+    PbAlarmMember, PbAlarmRequest, PbAlarmResponse, PbClusterService, PbDefragmentRequest,
+    PbDefragmentResponse, PbDowngradeRequest, PbDowngradeResponse, PbHashKvRequest,
+    PbHashKvResponse, PbHashRequest, PbHashResponse, PbMaintenanceService, PbMember,
+    PbMemberAddRequest, PbMemberAddResponse, PbMemberListRequest, PbMemberListResponse,
+    PbMemberPromoteRequest, PbMemberPromoteResponse, PbMemberRemoveRequest, PbMemberRemoveResponse,
+    PbMemberUpdateRequest, PbMemberUpdateResponse, PbMoveLeaderRequest, PbMoveLeaderResponse,
+    PbSnapshotRequest, PbSnapshotResponse, PbStatusRequest, PbStatusResponse,
 };
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
-use super::node::Node;
+use super::{node::Node, refusal::Refusal};
 
 /// The version of etcd whose API this is, with ours behind it.
 const VERSION: &str = concat!("3.4.0+skynet.", env!("CARGO_PKG_VERSION"));
 
 const ALARM_GET: i32 = 0;
+const ALARM_DEACTIVATE: i32 = 2;
+const ALARM_NOSPACE: i32 = 1;
 
 /// The Maintenance service.
 pub(super) struct MaintenanceService {
@@ -38,20 +40,55 @@ fn one_node<T>(what: &str) -> Result<T, Status> {
     )))
 }
 
+impl MaintenanceService {
+    /// What is wrong, as etcd says it.
+    fn alarms(&self) -> Vec<PbAlarmMember> {
+        let alarm = PbAlarmMember {
+            member_id: self.node.state.identity.member_id,
+            alarm: ALARM_NOSPACE,
+        };
+        let is_exceeded = self.node.state.space.is_exceeded();
+        is_exceeded.then_some(alarm).into_iter().collect()
+    }
+}
+
+/// An alarm in the words of etcd's status.
+fn alarm_text(alarm: &PbAlarmMember) -> String {
+    format!("memberID:{} alarm:NOSPACE ", alarm.member_id)
+}
+
 #[tonic::async_trait]
 impl PbMaintenanceService for MaintenanceService {
     async fn alarm(
         &self,
         request: Request<PbAlarmRequest>,
     ) -> Result<Response<PbAlarmResponse>, Status> {
-        if request.into_inner().action != ALARM_GET {
-            return Err(Status::unimplemented(
-                "the embedded registry has no alarms to raise or to clear",
-            ));
+        let action = request.into_inner().action;
+        // In the queue it comes behind whatever the disk has to say.
+        self.node.call(|_| Ok(())).await?;
+        let mut alarms = self.alarms();
+        match action {
+            ALARM_GET => {}
+            ALARM_DEACTIVATE => {
+                let disarm = self.node.call(|engine| {
+                    engine.disarm();
+                    Ok(())
+                });
+                disarm.await?;
+                if self.node.state.space.is_exceeded() {
+                    // There is no room still; nothing was disarmed.
+                    alarms.clear();
+                }
+            }
+            _ => {
+                return Err(Status::unimplemented(
+                    "the embedded registry raises its alarms itself",
+                ));
+            }
         }
         Ok(Response::new(PbAlarmResponse {
             header: Some(self.node.header(self.node.committed())),
-            alarms: Vec::new(),
+            alarms,
         }))
     }
 
@@ -74,6 +111,8 @@ impl PbMaintenanceService for MaintenanceService {
             raft_term: identity.term,
             raft_applied_index: revision.unsigned_abs(),
             db_size_in_use: in_use,
+            db_size_quota: i64::try_from(self.node.state.space.quota()).unwrap_or(i64::MAX),
+            errors: self.alarms().iter().map(alarm_text).collect(),
             ..PbStatusResponse::default()
         }))
     }
@@ -82,9 +121,14 @@ impl PbMaintenanceService for MaintenanceService {
         &self,
         _request: Request<PbDefragmentRequest>,
     ) -> Result<Response<PbDefragmentResponse>, Status> {
-        Err(Status::unimplemented(
-            "the embedded registry reuses the space of its file by itself",
-        ))
+        let defragment = self.node.call(|engine| {
+            engine.defragment();
+            Ok(())
+        });
+        defragment.await?;
+        Ok(Response::new(PbDefragmentResponse {
+            header: Some(self.node.header(self.node.committed())),
+        }))
     }
 
     async fn hash(
@@ -117,9 +161,27 @@ impl PbMaintenanceService for MaintenanceService {
         &self,
         _request: Request<PbSnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(Status::unimplemented(
-            "the embedded registry makes no etcd snapshots: copy its data folder while it is stopped",
-        ))
+        let identity = self.node.state.identity;
+        let backup = self
+            .node
+            .call(move |engine| Ok(engine.backup(identity)))
+            .await?;
+        let revision = backup.stamp.revision;
+        if self.node.committed() < revision {
+            // It saw writes that failed in the end.
+            return Err(Refusal::DiskFailed.into());
+        }
+        let header = self.node.header(revision);
+        let pieces = backup.pieces().map(move |(blob, left)| {
+            Ok(PbSnapshotResponse {
+                header: Some(header),
+                remaining_bytes: u64::try_from(left).unwrap_or(u64::MAX),
+                blob,
+                version: VERSION.to_owned(),
+            })
+        });
+        // A piece is made when the one before it is on its way.
+        Ok(Response::new(Box::pin(tokio_stream::iter(pieces))))
     }
 
     async fn move_leader(

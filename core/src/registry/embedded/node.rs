@@ -14,6 +14,7 @@ use super::{
     engine::Engine,
     owner::{Answer, Job},
     refusal::Refusal,
+    space::Space,
     store::Store,
 };
 
@@ -29,6 +30,8 @@ pub(super) struct State {
     pub(super) committed: watch::Sender<i64>,
     /// The file's length.
     pub(super) disk_bytes: AtomicU64,
+    /// Whether there is room.
+    pub(super) space: Space,
 }
 
 /// A service's way to the state; cheap to clone.

@@ -10,7 +10,7 @@
 mod tests;
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, PoisonError, RwLock, atomic::Ordering},
     time::Duration,
 };
@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    disk::{self, Disk, Saved, Writes},
+    disk::{Disk, Failure, Saved, Writes},
     engine::{self, Engine, Undo},
     lease::Lessor,
     node::State,
@@ -48,12 +48,6 @@ pub(super) enum Storage {
     Memory,
     /// To the file.
     Disk(Disk),
-    /// The file failed; it is tried again from time to time.
-    Failed {
-        folder: PathBuf,
-        refusal: Refusal,
-        retry_at: Instant,
-    },
 }
 
 /// The state's owner.
@@ -62,6 +56,8 @@ pub(super) struct Owner {
     pub(super) lessor: Lessor,
     pub(super) storage: Storage,
     pub(super) history: usize,
+    /// When a failed or a full disk is tried again.
+    pub(super) retry_at: Instant,
     pub(super) jobs: mpsc::Receiver<Job>,
     /// When the next lease expires, for the clock.
     pub(super) next_expiry: watch::Sender<Option<Instant>>,
@@ -101,6 +97,7 @@ impl Owner {
         let mut answers: Vec<(bool, Answer)> = Vec::new();
         let revision;
         let compacted;
+        let is_full = self.state.space.is_exceeded();
         {
             let mut store = write(&self.state.store);
             let mut next = Some(first);
@@ -113,6 +110,7 @@ impl Owner {
                     undo: &mut undo,
                     now: Instant::now(),
                     visible: *self.state.committed.borrow(),
+                    is_full,
                 });
                 answers.push((writes.len() != before, answer));
                 next = if answers.len() < MAX_BATCH {
@@ -123,6 +121,7 @@ impl Owner {
             }
             revision = store.revision();
             compacted = store.compacted();
+            self.state.space.measure(store.bytes());
         }
         let outcome = self.commit(&writes, revision, compacted);
         if outcome.is_err() {
@@ -130,7 +129,6 @@ impl Owner {
             let mut store = write(&self.state.store);
             engine::take_back(&mut store, &mut self.lessor, undo, committed);
             drop(store);
-            self.retry_storage();
         }
         for (wrote, answer) in answers {
             answer(if wrote { outcome } else { Ok(()) });
@@ -138,21 +136,48 @@ impl Owner {
     }
 
     fn commit(&mut self, writes: &Writes, revision: i64, compacted: i64) -> Result<(), Refusal> {
-        if writes.len() == 0 {
-            return Ok(());
-        }
-        match &self.storage {
-            Storage::Memory => {}
-            Storage::Disk(disk) => {
-                if let Err(error) = disk.commit(writes, revision, compacted) {
-                    return Err(self.fail(&error));
+        if writes.rows() > 0 {
+            if let Storage::Disk(disk) = &mut self.storage {
+                if let Err(failure) = disk.commit(writes, revision, compacted) {
+                    self.settle(&failure)?;
                 }
-                self.state.disk_bytes.store(disk.bytes(), Ordering::Relaxed);
+                self.measure_disk();
             }
-            Storage::Failed { refusal, .. } => return Err(*refusal),
+            self.publish(revision);
         }
-        self.publish(revision);
+        if writes.disarm {
+            self.look_for_room();
+        }
+        if writes.defragment {
+            self.defragment()?;
+        }
         Ok(())
+    }
+
+    /// Finds out what a failed commit came to.
+    fn settle(&mut self, failure: &Failure) -> Result<(), Refusal> {
+        let Storage::Disk(disk) = &mut self.storage else {
+            return Ok(());
+        };
+        let refusal = if failure.is_full() {
+            disk.folder().give_reserve();
+            self.state.space.disk_is_full();
+            Refusal::NoSpace
+        } else {
+            let folder = disk.folder().path().display();
+            tracing::error!(%folder, %failure, "the registry could not write");
+            Refusal::DiskFailed
+        };
+        self.retry_at = Instant::now() + RETRY_EVERY;
+        match disk.reopen() {
+            // It is on the disk, whatever the disk said.
+            Ok(true) => Ok(()),
+            Ok(false) => Err(refusal),
+            Err(error) => {
+                tracing::error!(%error, "the registry's file stays closed");
+                Err(refusal)
+            }
+        }
     }
 
     fn publish(&self, revision: i64) {
@@ -163,51 +188,82 @@ impl Owner {
         });
     }
 
-    fn fail(&mut self, error: &redb::Error) -> Refusal {
-        let refusal = if disk::is_full(error) {
-            Refusal::NoSpace
-        } else {
-            Refusal::DiskFailed
-        };
+    fn measure_disk(&self) {
         if let Storage::Disk(disk) = &self.storage {
-            let folder = disk.folder().to_owned();
-            tracing::error!(folder = %folder.display(), %error, "the registry could not write");
-            // Replacing it closes the file, which redb asks for after an error.
-            self.storage = Storage::Failed {
-                folder,
-                refusal,
-                retry_at: Instant::now(),
-            };
+            self.state.disk_bytes.store(disk.bytes(), Ordering::Relaxed);
         }
-        refusal
     }
 
-    /// Reads the state back from a disk that failed, if it is time to try that.
+    fn defragment(&mut self) -> Result<(), Refusal> {
+        if let Storage::Disk(disk) = &mut self.storage {
+            if let Err(failure) = disk.defragment() {
+                self.settle(&failure)?;
+            }
+            self.measure_disk();
+        }
+        Ok(())
+    }
+
+    /// Tries a disk again that failed or was full, if it is time for that.
     fn retry_storage(&mut self) {
-        let Storage::Failed {
-            folder, retry_at, ..
-        } = &mut self.storage
-        else {
+        let Storage::Disk(disk) = &mut self.storage else {
             return;
         };
-        if Instant::now() < *retry_at {
+        if (disk.is_open() && !self.state.space.is_disk_full()) || Instant::now() < self.retry_at {
             return;
         }
-        *retry_at = Instant::now() + RETRY_EVERY;
-        match Disk::open(folder) {
-            Ok((disk, saved)) => self.resume(disk, saved),
-            Err(error) => tracing::error!(%error, "the registry's file stays closed"),
+        self.retry_at = Instant::now() + RETRY_EVERY;
+        if !disk.is_open() {
+            match disk.reopen() {
+                Ok(false) => {}
+                // A commit that was answered as failed is on the disk: that is what counts.
+                Ok(true) => match disk.read() {
+                    Ok(saved) => self.resume(saved),
+                    Err(error) => tracing::error!(%error, "the registry's file cannot be read"),
+                },
+                Err(error) => {
+                    tracing::error!(%error, "the registry's file stays closed");
+                    return;
+                }
+            }
+        }
+        self.look_for_room();
+    }
+
+    /// Ends the alarm if the disk has room.
+    fn look_for_room(&mut self) {
+        if !self.state.space.is_disk_full() {
+            return;
+        }
+        let Storage::Disk(disk) = &mut self.storage else {
+            return;
+        };
+        let found = disk
+            .folder()
+            .hold_reserve()
+            .map_err(Failure::from)
+            .and_then(|()| disk.find_room());
+        match found {
+            Ok(()) => self.state.space.disk_has_room(),
+            Err(failure) => {
+                disk.folder().give_reserve();
+                tracing::debug!(%failure, "the registry's disk is still full");
+                if !disk.is_open()
+                    && let Err(error) = disk.reopen()
+                {
+                    tracing::error!(%error, "the registry's file stays closed");
+                }
+            }
         }
     }
 
-    fn resume(&mut self, disk: Disk, saved: Saved) {
+    fn resume(&mut self, saved: Saved) {
         let (store, mut lessor) = restore(saved, self.history, Instant::now());
         lessor.keep_expiries(&self.lessor);
         self.lessor = lessor;
         let revision = store.revision();
         *write(&self.state.store) = store;
-        tracing::info!(folder = %disk.folder().display(), revision, "the registry writes again");
-        self.storage = Storage::Disk(disk);
+        tracing::info!(revision, "the registry's file was read again");
         self.publish(revision);
     }
 }
@@ -219,7 +275,12 @@ pub(super) fn restore(saved: Saved, history: usize, now: Instant) -> (Store, Les
         // The ids are a table's keys, so none comes twice.
         let _ = lessor.grant(id, ttl, now);
     }
-    let store = Store::restore(history, saved.revision, saved.compacted, saved.versions);
+    let store = Store::restore(
+        history,
+        saved.stamp.revision,
+        saved.stamp.compacted,
+        saved.versions,
+    );
     for (key, lease) in store.leased() {
         lessor.attach(lease, key.clone());
     }
@@ -234,6 +295,9 @@ pub(super) fn open(
         return Ok((Storage::Memory, None));
     };
     let (disk, saved) = Disk::open(folder)?;
+    if let Err(error) = disk.folder().hold_reserve() {
+        tracing::warn!(%error, "there is no space to hold back for a full disk");
+    }
     Ok((Storage::Disk(disk), Some(saved)))
 }
 

@@ -29,7 +29,7 @@ use tonic::transport::{Server, server::Router};
 use super::{
     EmbeddedConfig,
     authority::LenientStream,
-    disk::Identity,
+    disk::{Identity, Saved},
     error::EmbeddedError,
     kv_service::KvService,
     lease::Lessor,
@@ -37,6 +37,7 @@ use super::{
     maintenance_service::{ClusterService, MaintenanceService},
     node::{self, Node, State},
     owner::{self, Owner, Storage},
+    space::Space,
     store::Store,
     watch_service::WatchService,
 };
@@ -86,20 +87,22 @@ impl Running {
         let (storage, saved) = owner::open(config.data.as_deref())?;
         let identity = saved
             .as_ref()
-            .map_or_else(Identity::random, |saved| saved.identity);
+            .map_or_else(Identity::random, |saved| saved.stamp.identity);
+        let space = space(config, saved.as_ref());
         let (store, lessor) = match saved {
             Some(saved) => owner::restore(saved, config.history, Instant::now()),
             None => (Store::new(config.history), Lessor::default()),
         };
         let disk_bytes = match &storage {
             Storage::Disk(disk) => disk.bytes(),
-            Storage::Memory | Storage::Failed { .. } => 0,
+            Storage::Memory => 0,
         };
         let state = Arc::new(State {
             identity,
             committed: watch::Sender::new(store.revision()),
             store: RwLock::new(store),
             disk_bytes: AtomicU64::new(disk_bytes),
+            space,
         });
         let (jobs, queue) = mpsc::channel(node::QUEUE);
         let (next_expiry, expiries) = watch::channel(lessor.next_expiry());
@@ -108,6 +111,7 @@ impl Running {
             lessor,
             storage,
             history: config.history,
+            retry_at: Instant::now(),
             jobs: queue,
             next_expiry,
         };
@@ -186,6 +190,14 @@ impl Drop for Running {
             runtime.shutdown_background();
         }
     }
+}
+
+fn space(config: &EmbeddedConfig, saved: Option<&Saved>) -> Space {
+    let space = Space::new(config.quota_bytes);
+    if saved.is_some_and(|saved| saved.is_full) {
+        space.disk_is_full();
+    }
+    space
 }
 
 fn listen(config: &EmbeddedConfig) -> Result<StdListener, EmbeddedError> {

@@ -15,6 +15,7 @@ use tokio::{
     io::DuplexStream,
     sync::{mpsc, watch},
     task::JoinSet,
+    time::Instant,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,7 @@ use super::{
     node::{self, Node, State},
     owner::{Owner, Storage},
     server,
+    space::Space,
     store::Store,
 };
 
@@ -52,6 +54,7 @@ impl Simulated {
             committed: watch::Sender::new(store.revision()),
             store: RwLock::new(store),
             disk_bytes: AtomicU64::new(0),
+            space: Space::default(),
         });
         let lessor = Lessor::default();
         let (jobs, queue) = mpsc::channel(node::QUEUE);
@@ -61,6 +64,7 @@ impl Simulated {
             lessor,
             storage: Storage::Memory,
             history: HISTORY,
+            retry_at: Instant::now(),
             jobs: queue,
             next_expiry,
         };

@@ -237,6 +237,13 @@ impl Store {
             .map(|version| (&version.key, version.lease))
     }
 
+    /// Every version that is kept, in the order of their revisions.
+    pub(super) fn versions(&self) -> Vec<Arc<Version>> {
+        let mut versions: Vec<_> = self.keys.values().flatten().cloned().collect();
+        versions.sort_unstable_by_key(|version| (version.mod_revision, version.sub));
+        versions
+    }
+
     /// The changes of the revisions `from..=to`, oldest first; starts later where the log does.
     pub(super) fn log(&self, from: i64, to: i64) -> impl Iterator<Item = (i64, &Arc<[Change]>)> {
         let first = from.max(self.log_start);

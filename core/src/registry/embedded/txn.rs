@@ -53,6 +53,16 @@ pub(super) fn check_put(
     Ok(())
 }
 
+/// Whether one of its branches writes a value, so that it could take room.
+pub(super) fn may_put(request: &PbTxnRequest) -> bool {
+    let ops = request.success.iter().chain(&request.failure);
+    ops.filter_map(|op| op.request.as_ref()).any(|op| match op {
+        PbTxnOpRequest::RequestPut(_) => true,
+        PbTxnOpRequest::RequestTxn(txn) => may_put(txn),
+        PbTxnOpRequest::RequestRange(_) | PbTxnOpRequest::RequestDeleteRange(_) => false,
+    })
+}
+
 /// Runs a transaction that was checked.
 pub(super) fn apply(changes: &mut Changes<'_>, request: PbTxnRequest) -> PbTxnResponse {
     // Every comparison looks at the state before the transaction, so the branches are chosen first.
