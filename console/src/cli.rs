@@ -7,7 +7,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 use skynet::query::{Listing, Verb};
 use skynet::registry::{DEFAULT_ENDPOINT, RegistryConfig};
-use skynet_daemon::HostArgs;
+use skynet_daemon::{AccessArgs, HostArgs};
 
 pub mod args;
 pub mod selectors;
@@ -88,12 +88,16 @@ pub struct GlobalArgs {
                 [default: /skynet/v1]"
     )]
     pub prefix: Option<String>,
+    /// How one is let in.
+    #[command(flatten)]
+    pub access: AccessArgs,
 }
 
 impl GlobalArgs {
     /// The registry's place: flags first, then the environment, then the default.
     pub fn registry_config(&self) -> RegistryConfig {
         let mut config = RegistryConfig::from_env();
+        config.access = self.access.access();
         if !self.registry.is_empty() {
             config.endpoints = RegistryConfig::at(&self.registry.join(",")).endpoints;
         } else if config.endpoints.is_empty() {

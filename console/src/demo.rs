@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use skynet::client::{Client, Place};
+use skynet::registry::RegistryConfig;
 use skynet::session::Session;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -43,12 +44,11 @@ pub struct DemoArgs {
     pub run_for: Option<humantime::Duration>,
 }
 
-/// Starts the cluster, shows it, and takes it away. `registry` are the endpoints of an etcd to run
-/// it on; without any, a registry is started as well.
+/// Starts the cluster, shows it, and takes it away. `registry` is an etcd to run it on; without any, a registry is started as well.
 ///
 /// # Errors
 /// When the cluster cannot be started; what had been started is taken away first.
-pub async fn run(args: DemoArgs, registry: Option<Vec<String>>) -> anyhow::Result<()> {
+pub async fn run(args: DemoArgs, registry: Option<RegistryConfig>) -> anyhow::Result<()> {
     reaper::adopt_orphans().context("cannot become the parent of orphaned processes")?;
     let reaping = tokio::spawn(reaper::reap_always());
     let stop = CancellationToken::new();

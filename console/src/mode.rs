@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
-use skynet::registry::Registry;
+use skynet::registry::{Registry, RegistryConfig};
 use skynet::session::Session;
 
 use crate::cli::args::{Format, ShellArgs, TopArgs};
@@ -88,7 +88,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Daemon(host) => return busy(daemon::run(&global, host)),
         Command::Top(args) => return top(&global, &args, output),
         Command::Cli(args) => return cli_shell(&global, &args),
-        Command::Demo(args) => return demo(global, args),
+        Command::Demo(args) => return demo(&global, args),
         _ => {}
     }
     log_to_stderr("warn");
@@ -177,12 +177,15 @@ fn cli_shell(global: &GlobalArgs, args: &ShellArgs) -> Result<(), Failure> {
     busy(shell::run(session, &filter))
 }
 
-fn demo(global: GlobalArgs, args: DemoArgs) -> Result<(), Failure> {
+fn demo(global: &GlobalArgs, args: DemoArgs) -> Result<(), Failure> {
     // A log on the terminal would be drawn over the console.
     if args.headless {
         log_to_stderr("warn");
     }
-    let given = Some(global.registry).filter(|given| !given.is_empty());
+    let given = (!global.registry.is_empty()).then(|| RegistryConfig {
+        access: global.access.access(),
+        ..RegistryConfig::at(&global.registry.join(","))
+    });
     busy(async { Ok(demo::run(args, given).await?) })
 }
 

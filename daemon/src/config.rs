@@ -12,9 +12,13 @@ use std::time::Duration;
 
 use clap::Args;
 use skynet::hint::Hint;
-use skynet::registry::{DEFAULT_ENDPOINT, RegistryConfig};
+use skynet::registry::{Access, DEFAULT_ENDPOINT, RegistryConfig};
 
 use crate::state_folder;
+
+mod access;
+
+pub use access::AccessArgs;
 
 /// The word for a registry inside the daemon.
 const EMBEDDED: &str = "embedded";
@@ -45,6 +49,10 @@ pub struct RegistryArgs {
     /// The prefix of all keys, so that clusters can share a registry
     #[arg(long, value_name = "PREFIX", env = "SKYNET_PREFIX")]
     pub prefix: Option<String>,
+
+    /// How one is let in.
+    #[command(flatten)]
+    pub access: AccessArgs,
 }
 
 /// The host, its children, and where they may listen.
@@ -186,6 +194,12 @@ impl DaemonConfig {
         if let Some(prefix) = &registry.prefix {
             registry_config = registry_config.with_prefix(prefix);
         }
+        let source = source(registry.registry)?;
+        // The one inside lets everybody in who reaches it, whatever the environment says of others.
+        registry_config.access = match source {
+            RegistrySource::Endpoints(_) => registry.access.access(),
+            RegistrySource::Embedded { .. } => Access::default(),
+        };
         let name = host.host.unwrap_or_else(machine_name);
         for (what, value) in [("host", &name), ("region", &host.region)] {
             if value.is_empty() {
@@ -193,7 +207,7 @@ impl DaemonConfig {
             }
         }
         Ok(Self {
-            registry: source(registry.registry)?,
+            registry: source,
             registry_config,
             state: host.state.unwrap_or_else(|| state_folder::usual(&name)),
             host: name.into(),
@@ -212,6 +226,9 @@ impl DaemonConfig {
         let mut set = |name: &str, value: String| drop(env.insert(name.to_owned(), value));
         set("SKYNET_REGISTRY", endpoints.join(","));
         set("SKYNET_PREFIX", self.registry_config.prefix.clone());
+        for (name, value) in self.registry_config.access.to_env() {
+            set(name, value);
+        }
         set("SKYNET_REGION", self.region.to_string());
         set("SKYNET_HOST", self.host.to_string());
         set("SKYNET_BIND_IP", self.bind.to_string());
@@ -277,7 +294,8 @@ mod tests {
     fn a_whole_line_is_understood() {
         let config = config(
             "--registry http://a:1,http://b:2 --prefix x --region east --host h1 --bind 127.0.1.1 \
-             --ports 9100-9199 --state /tmp/s --drain 1s services.toml",
+             --ports 9100-9199 --state /tmp/s --drain 1s --registry-user svc \
+             --registry-password-file /run/pw --registry-ca /tls/ca.pem services.toml",
         )
         .unwrap();
         let endpoints = ["http://a:1".to_owned(), "http://b:2".to_owned()];
@@ -291,6 +309,9 @@ mod tests {
         let env = config.child_env(&endpoints);
         assert_eq!(env["SKYNET_REGISTRY"], "http://a:1,http://b:2");
         assert_eq!(env["SKYNET_PREFIX"], "/x");
+        assert_eq!(env["SKYNET_REGISTRY_USER"], "svc");
+        assert_eq!(env["SKYNET_REGISTRY_PASSWORD_FILE"], "/run/pw");
+        assert_eq!(env["SKYNET_REGISTRY_CA"], "/tls/ca.pem");
         assert_eq!(env["SKYNET_MAX_PORT"], "9199");
         assert_eq!(env["SKYNET_BIND_IP"], "127.0.1.1");
         assert_eq!(env["SKYNET_ALLOW_INSECURE"], "false");
@@ -319,6 +340,9 @@ mod tests {
             listen("--registry embedded=127.0.0.1:7").as_deref(),
             Some("127.0.0.1:7")
         );
+        // What lets in elsewhere is not told to it, nor to the children.
+        let inside = config("--registry embedded --registry-ca /tls/ca.pem").unwrap();
+        assert_eq!(inside.child_env(&[])["SKYNET_REGISTRY_CA"], "");
         for line in [
             "--registry embedded,http://a:1",
             "--registry embedded=x",

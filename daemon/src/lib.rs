@@ -22,5 +22,5 @@ pub mod store;
 pub mod supervise;
 pub mod supervisor;
 
-pub use config::{DaemonArgs, DaemonConfig, HostArgs, RegistryArgs};
+pub use config::{AccessArgs, DaemonArgs, DaemonConfig, HostArgs, RegistryArgs};
 pub use daemon::{DaemonError, run, run_until};

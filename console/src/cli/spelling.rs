@@ -43,7 +43,16 @@ const SELECTING: [&str; 14] = [
 ];
 
 /// Flags in front of the command that have a value of their own.
-const WITH_VALUE: [&str; 2] = ["--registry", "--prefix"];
+const WITH_VALUE: [&str; 8] = [
+    "--registry",
+    "--prefix",
+    "--registry-user",
+    "--registry-password-file",
+    "--registry-ca",
+    "--registry-cert",
+    "--registry-key",
+    "--registry-server-name",
+];
 
 /// The arguments as the parser wants them; the first is the program's name.
 pub fn modern(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {

@@ -54,20 +54,17 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Nothing runs yet.
-    pub(super) fn new(args: &DemoArgs, given: Option<Vec<String>>) -> anyhow::Result<Self> {
+    pub(super) fn new(args: &DemoArgs, given: Option<RegistryConfig>) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("sky-demo-")
             .tempdir()
             .context("cannot make a folder for the demo")?;
-        let (endpoints, listen) = if let Some(endpoints) = given {
-            (endpoints, None)
+        let (config, listen) = if let Some(given) = given {
+            (given, None)
         } else {
             let listen = free_address()?;
-            (vec![format!("http://{listen}")], Some(listen))
-        };
-        let config = RegistryConfig {
-            endpoints,
-            ..RegistryConfig::default()
+            let config = RegistryConfig::at(&format!("http://{listen}"));
+            (config, Some(listen))
         };
         // On a registry of others, a prefix of its own keeps it apart.
         let config = match listen {
@@ -254,6 +251,7 @@ impl Cluster {
         let mut command = Command::new(&self.executable);
         command
             .process_group(0)
+            .envs(self.config.access.to_env())
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         if self.headless {

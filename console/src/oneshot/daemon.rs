@@ -37,7 +37,11 @@ fn registry(global: &GlobalArgs, env: impl Fn(&str) -> Option<String>) -> Regist
         registry.push(DEFAULT_ENDPOINT.to_owned());
     }
     let prefix = global.prefix.clone().or_else(|| env("SKYNET_PREFIX"));
-    RegistryArgs { registry, prefix }
+    RegistryArgs {
+        registry,
+        prefix,
+        access: global.access.clone(),
+    }
 }
 
 #[cfg(test)]
@@ -54,6 +58,7 @@ mod tests {
         let given = GlobalArgs {
             registry: vec!["embedded".to_owned()],
             prefix: Some("/p".to_owned()),
+            ..GlobalArgs::default()
         };
         let read = registry(&given, env);
         assert_eq!(

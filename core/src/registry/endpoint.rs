@@ -5,7 +5,7 @@
 //! one costs the registry a tenth of a second of work. A connection has a number of its own, so that
 //! whoever fails on an old one does not throw away a new one.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -61,6 +61,8 @@ pub(super) struct Endpoint {
     slot: Mutex<Slot>,
     /// Held by whoever connects or authenticates.
     busy: tokio::sync::Mutex<()>,
+    /// It has answered at some time.
+    answered: AtomicBool,
 }
 
 #[derive(Default)]
@@ -77,6 +79,7 @@ impl Endpoint {
             url,
             slot: Mutex::default(),
             busy: tokio::sync::Mutex::default(),
+            answered: AtomicBool::new(false),
         }
     }
 
@@ -113,7 +116,12 @@ impl Endpoint {
             None
         };
         let mut client = dial.client(&self.url, tls).await?;
-        self.authenticate(&mut client, access).await?;
+        match self.authenticate(&mut client, access).await {
+            // Renewals need no token, so the leases live on while somebody puts the password right;
+            // whatever needs one asks for it again, and fails with these words.
+            Err(Failure::Said(said)) if said.verdict == Verdict::Final => {}
+            other => other?,
+        }
         let connection = Connection {
             client: Box::new(client),
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
@@ -171,7 +179,7 @@ impl Endpoint {
                 self.slot().denied = None;
                 return Ok(());
             }
-            Err(error) => Said::from(error),
+            Err(error) => self.hears(Said::from(error)),
         };
         match said.refusal {
             // Users may be given to everybody before they are checked.
@@ -182,6 +190,22 @@ impl Endpoint {
             _ => {}
         }
         Err(Failure::Said(said))
+    }
+
+    /// It answered.
+    pub(super) fn worked(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+    }
+
+    /// What it says, in the light of what is known of it: one that has answered before and now
+    /// breaks off has another reason than that it wants TLS.
+    pub(super) fn hears(&self, mut said: Said) -> Said {
+        let is_plain = self.url.starts_with("http://");
+        let may_want_tls = is_plain && !self.answered.load(Ordering::Relaxed);
+        if said.refusal == Some(Refusal::OnlyTls) && !may_want_tls {
+            said.refusal = None;
+        }
+        said
     }
 
     /// Throws a connection away; `false` if it is not the one that stands.

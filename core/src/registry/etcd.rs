@@ -200,8 +200,11 @@ impl Etcd {
         loop {
             *used = Some(connection.number);
             let said = match exchange(Client::clone(&connection.client)).await {
-                Ok(value) => return Ok((value, connection.number)),
-                Err(error) => Said::from(error),
+                Ok(value) => {
+                    endpoint.worked();
+                    return Ok((value, connection.number));
+                }
+                Err(error) => endpoint.hears(Said::from(error)),
             };
             let is_token = said.verdict == Verdict::Authenticate && self.access.user.is_some();
             if !is_token || renewed {

@@ -153,7 +153,19 @@ const RULES: &[Rule] = &[
         Refusal::WrongName,
         Verdict::NextEndpoint,
     ),
+    Rule("tls handshake eof", Refusal::NotTls, Verdict::NextEndpoint),
     Rule("InvalidContentType", Refusal::NotTls, Verdict::NextEndpoint),
+    // Whoever has never answered and closes unencrypted connections; see `Endpoint::hears`.
+    Rule(
+        "because of a broken pipe",
+        Refusal::OnlyTls,
+        Verdict::NextEndpoint,
+    ),
+    Rule(
+        "onnection reset by peer",
+        Refusal::OnlyTls,
+        Verdict::NextEndpoint,
+    ),
     Rule(
         "received fatal alert",
         Refusal::OurCertificate,

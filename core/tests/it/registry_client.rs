@@ -51,7 +51,7 @@ fn registry(server: &TestRegistry) -> Registry {
     Registry::new(&config).unwrap()
 }
 
-fn identity(id: u128) -> Identity {
+pub(crate) fn identity(id: u128) -> Identity {
     Identity {
         service: "Echo".into(),
         version: "1".into(),
@@ -61,7 +61,7 @@ fn identity(id: u128) -> Identity {
     }
 }
 
-fn value(port: u16) -> InstanceValue {
+pub(crate) fn value(port: u16) -> InstanceValue {
     InstanceValue {
         address: ([127, 0, 0, 1], port).into(),
         admin_address: None,

@@ -36,7 +36,12 @@ OutOfRange | etcdserver: mvcc: required revision is a future revision | Final | 
 InvalidArgument | etcdserver: duplicate key given in txn request | Final | -
 FailedPrecondition | etcdserver: lease already exists | Final | -
 Unimplemented | unknown service | Final | -
-Unavailable | connection reset by peer | NextEndpoint | -
+Unavailable | transport error | NextEndpoint | -
+Unknown | Connection reset by peer | NextEndpoint | OnlyTls
+Unknown | stream closed because of a broken pipe | NextEndpoint | OnlyTls
+Unknown | tls handshake eof | NextEndpoint | NotTls
+Unknown | invalid peer certificate: UnknownIssuer | NextEndpoint | UnknownCa
+Unknown | received fatal alert: CertificateRequired | NextEndpoint | OurCertificate
 DeadlineExceeded | context deadline exceeded | NextEndpoint | -
 Cancelled | operation was canceled | NextEndpoint | -
 Unknown | h2 protocol error | NextEndpoint | -
@@ -64,7 +69,7 @@ fn every_answer_of_etcd_has_its_meaning() {
         );
         rows += 1;
     }
-    assert_eq!(rows, 37);
+    assert_eq!(rows, 42);
 }
 
 #[test]
