@@ -59,6 +59,7 @@ impl Handle {
             decided: false,
             mod_revision: 0,
             watch_from: 1,
+            is_overtaken: false,
         };
         Self {
             entry,

@@ -20,6 +20,7 @@ mod registry_guards;
 mod registry_instances;
 mod registry_kill;
 mod registry_process;
+mod registry_random;
 mod rpc_calls;
 mod rpc_conversations;
 mod rpc_hostile;

@@ -175,6 +175,36 @@ async fn row_12_a_lease_that_is_renewed_though_it_is_gone_is_replaced_within_a_s
 }
 
 #[tokio::test(start_paused = true)]
+async fn row_16_an_entry_is_written_also_in_a_registry_that_went_back() {
+    let cluster = Cluster::with_endpoints(1).await;
+    let revision = cluster.faults.revision();
+    for state in [State::Pressured, State::Ready].repeat(5) {
+        cluster.registration.set_state(state);
+        sleep(SECOND).await;
+    }
+    assert!(cluster.faults.revision() > revision + 5);
+    cluster.faults.change_cluster_id();
+    cluster.faults.go_back(revision).await.unwrap();
+    cluster.never_missing_for(10 * SECOND).await;
+    // The key stands there, on the lease that we hold, at a revision that is long behind us.
+    cluster.registration.set_state(State::Draining);
+    within("the change", 5 * SECOND, || {
+        key_of(&cluster.faults, 1)
+            .is_some_and(|one| String::from_utf8_lossy(&one.value).contains("draining"))
+    })
+    .await;
+    // A wish of others reaches it as well.
+    let mut wish = cluster.registration.wish();
+    cluster
+        .owner
+        .set_registered(&identity(1), false)
+        .await
+        .unwrap();
+    let heard = timeout(5 * SECOND, wish.wait_for(|wish| !wish)).await;
+    assert!(heard.is_ok(), "the wish was not heard");
+}
+
+#[tokio::test(start_paused = true)]
 async fn row_17_a_compaction_under_a_watcher_loses_nothing() {
     let cluster = Cluster::with_endpoints(1).await;
     let second = cluster.owner.register(identity(2), value(2));

@@ -40,6 +40,15 @@ pub(super) struct Worker {
     /// Where the watch of the own key begins: behind what has been read, and never in history that
     /// was compacted.
     pub(super) watch_from: i64,
+    /// A write of ours was refused because another stood there than we know.
+    pub(super) is_overtaken: bool,
+}
+
+/// What a look at the own key told of the registry.
+enum History {
+    GoesOn,
+    /// It is behind what we had seen.
+    WentBack,
 }
 
 impl Worker {
@@ -135,7 +144,7 @@ impl Worker {
                     .ok();
                 if stream.is_some() {
                     // What happened while nobody watched comes with the start revision, but not
-                    // if it was compacted: look once.
+                    // if it was compacted, nor if the registry went back: look once.
                     check_at = check_at.min(Instant::now() + Duration::from_secs(1));
                 } else if pause(&mut backoff, leases, lease).await.is_break() {
                     return Ok(());
@@ -169,6 +178,7 @@ impl Worker {
                     if self.take_events(&response, lease).await?.is_break() {
                         return Ok(());
                     }
+                    check_at = self.sooner_if_overtaken(check_at);
                 }
                 () = lease_lost(leases, lease) => {
                     self.stands.send_replace(false);
@@ -179,13 +189,18 @@ impl Worker {
                     if changed.is_ok() {
                         self.take_wanted();
                         self.write_own(lease).await?;
+                        check_at = self.sooner_if_overtaken(check_at);
                     }
                 }
                 () = sleep_until(check_at) => {
                     check_at = next_check();
-                    if self.check(lease).await?.is_break() {
-                        return Ok(());
+                    match self.check(lease).await? {
+                        ControlFlow::Break(()) => return Ok(()),
+                        // The stream waits for revisions that come again only in a long time.
+                        ControlFlow::Continue(History::WentBack) => stream = None,
+                        ControlFlow::Continue(History::GoesOn) => {}
                     }
+                    check_at = self.sooner_if_overtaken(check_at);
                     backoff.reset();
                 }
             }
@@ -241,8 +256,19 @@ impl Worker {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Compares what stands with what should; breaks when the entry is gone.
-    async fn check(&mut self, lease: i64) -> Result<ControlFlow<()>, Error> {
+    /// Looks soon when a write of ours found another than the one that we know: usually an event
+    /// tells of it, but none does if the registry went back.
+    fn sooner_if_overtaken(&mut self, check_at: Instant) -> Instant {
+        if std::mem::take(&mut self.is_overtaken) {
+            check_at.min(Instant::now() + Duration::from_secs(1))
+        } else {
+            check_at
+        }
+    }
+
+    /// Compares what stands with what should; breaks when the entry is gone. What is read counts,
+    /// also where it is older than what we know: a registry may have been put back.
+    async fn check(&mut self, lease: i64) -> Result<ControlFlow<(), History>, Error> {
         let key = self.key();
         let response = self
             .etcd
@@ -254,17 +280,26 @@ impl Worker {
         let revision = response
             .header()
             .map_or(0, etcd_client::ResponseHeader::revision);
-        self.watch_from = self.watch_from.max(revision + 1);
+        let history = if revision + 1 < self.watch_from {
+            tracing::warn!(
+                revision,
+                "the registry went back, following the own entry from there"
+            );
+            History::WentBack
+        } else {
+            History::GoesOn
+        };
+        self.watch_from = revision + 1;
         let Some(kv) = response.kvs().first() else {
             self.stands.send_replace(false);
             self.keeper.replace(lease);
             return Ok(ControlFlow::Break(()));
         };
-        self.mod_revision = self.mod_revision.max(kv.mod_revision());
+        self.mod_revision = kv.mod_revision();
         if !self.adopt(kv.value())? || kv.lease() != lease {
             self.write_own(lease).await?;
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(ControlFlow::Continue(history))
     }
 
     /// Writes the entry over the revision that we know; when another was faster, its event tells.
@@ -297,6 +332,8 @@ impl Worker {
                 .header()
                 .map_or(0, etcd_client::ResponseHeader::revision);
             self.mod_revision = self.mod_revision.max(revision);
+        } else {
+            self.is_overtaken = true;
         }
         Ok(())
     }
