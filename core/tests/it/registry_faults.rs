@@ -536,9 +536,9 @@ mod on_real_sockets {
         registration.leave().await;
         let faults = server.faults().await.unwrap();
         assert!(faults.revision() > 1);
+        drop(registry);
         faults.lose_data().await.unwrap();
         assert_eq!(faults.revision(), 1);
-        drop(registry);
         server.restart().await.unwrap();
         let faults = server.faults().await.unwrap();
         assert_eq!(faults.revision(), 1);

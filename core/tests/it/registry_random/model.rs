@@ -47,6 +47,8 @@ struct Seen {
     revision: i64,
     /// How many breaks of history it has followed.
     n_breaks: usize,
+    /// When it last kept what an unknown registry does not tell of.
+    protected: Option<Instant>,
     /// Since when an instance is missing that it has shown.
     missing: HashMap<InstanceId, Option<Instant>>,
 }
@@ -168,9 +170,13 @@ impl Model {
         &mut self,
         reader: usize,
         snapshot: &Snapshot,
+        is_protected: bool,
         now: Instant,
     ) -> Result<(), String> {
         let seen = &mut self.readers[reader];
+        if is_protected {
+            seen.protected = Some(now);
+        }
         let revision = snapshot.revision();
         if revision < seen.revision {
             if seen.n_breaks == self.n_breaks {
@@ -193,14 +199,18 @@ impl Model {
             if truth.ended.is_some() {
                 seen.missing.remove(&truth.id);
                 let Some(gone) = truth.gone else { continue };
-                let late = now - settled.max(gone);
+                let believed = seen.protected.map_or(gone, |protected| protected.max(gone));
+                let late = now - settled.max(believed);
                 if late > SETTLED && state.is_some_and(|state| state != State::Suspect) {
                     return Err(format!(
                         "I2: reader {reader} still shows {} as {state:?}, {late:?} after it left the registry",
                         truth.id
                     ));
                 }
-                if late > SUSPECT && state.is_some() {
+                // Where most of a service vanished at once, nobody is given up.
+                let is_alarm =
+                    row.is_some_and(|row| snapshot.alarms().contains_key(&row.identity.service));
+                if late > SUSPECT && state.is_some() && !is_alarm {
                     return Err(format!(
                         "I2: reader {reader} still suspects {} after {late:?}",
                         truth.id

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use skynet::instance::{Identity, InstanceId, ProcessId, State};
 use skynet::registry::embedded::{Faults, Leases, Path};
+use skynet::registry::link::Link;
 use skynet::registry::value::{HostValue, InstanceValue};
 use skynet::registry::{HostRegistration, Registration, Registry, View};
 use skynet::testing::{Network, SimulatedRegistry};
@@ -447,7 +448,10 @@ impl World {
         };
         self.model.check_registry(stands, now)?;
         for (reader, (_, view)) in self.views.iter().enumerate() {
-            self.model.check_view(reader, &view.snapshot(), now)?;
+            let is_protected = matches!(*view.link().borrow(), Link::Protected { .. });
+            let snapshot = view.snapshot();
+            self.model
+                .check_view(reader, &snapshot, is_protected, now)?;
         }
         Ok(())
     }
