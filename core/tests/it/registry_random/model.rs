@@ -41,6 +41,38 @@ pub(crate) struct Truth {
     gone: Option<Instant>,
 }
 
+impl Truth {
+    /// One that is dead and has left the registry leaves the views too. Until `settled` a reader
+    /// may not have known, or not have believed it.
+    fn check_end(
+        &self,
+        reader: usize,
+        snapshot: &Snapshot,
+        settled: Instant,
+        now: Instant,
+    ) -> Result<(), String> {
+        let (Some(gone), Some(row)) = (self.gone, snapshot.instance(self.id)) else {
+            return Ok(());
+        };
+        let late = now - settled.max(gone);
+        if late > SETTLED && row.state != State::Suspect {
+            return Err(format!(
+                "I2: reader {reader} still shows {} as {:?}, {late:?} after it left the registry",
+                self.id, row.state
+            ));
+        }
+        // Where most of a service vanished at once, nobody is given up.
+        let is_alarm = snapshot.alarms().contains_key(&row.identity.service);
+        if late > SUSPECT && !is_alarm {
+            return Err(format!(
+                "I2: reader {reader} still suspects {} after {late:?}",
+                self.id
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// What one reader has seen so far.
 #[derive(Debug, Default)]
 struct Seen {
@@ -198,24 +230,12 @@ impl Model {
             let is_settled = now - settled > SETTLED;
             if truth.ended.is_some() {
                 seen.missing.remove(&truth.id);
-                let Some(gone) = truth.gone else { continue };
-                let believed = seen.protected.map_or(gone, |protected| protected.max(gone));
-                let late = now - settled.max(believed);
-                if late > SETTLED && state.is_some_and(|state| state != State::Suspect) {
-                    return Err(format!(
-                        "I2: reader {reader} still shows {} as {state:?}, {late:?} after it left the registry",
-                        truth.id
-                    ));
-                }
-                // Where most of a service vanished at once, nobody is given up.
-                let is_alarm =
-                    row.is_some_and(|row| snapshot.alarms().contains_key(&row.identity.service));
-                if late > SUSPECT && state.is_some() && !is_alarm {
-                    return Err(format!(
-                        "I2: reader {reader} still suspects {} after {late:?}",
-                        truth.id
-                    ));
-                }
+                truth.check_end(
+                    reader,
+                    snapshot,
+                    settled.max(seen.protected.unwrap_or(settled)),
+                    now,
+                )?;
                 continue;
             }
             let is_usable =
