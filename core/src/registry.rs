@@ -42,6 +42,7 @@ mod removal;
 mod rotation;
 mod said;
 pub mod snapshot;
+mod stale;
 mod suspects;
 mod unreadable;
 pub mod value;
@@ -55,6 +56,7 @@ pub use dial::{Connection, Connector, Duplex};
 pub use error::Error;
 pub use refusal::Refusal;
 pub use registration::{HostRegistration, Registration};
+pub use stale::{Listed, QUORUM_WITHIN};
 pub use watch::View;
 
 /// The registry that is used unless another is given.
@@ -207,6 +209,18 @@ impl Registry {
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
         // Large, and not to be carried about in the futures of all who ask.
         Box::pin(list::snapshot(&self.shared.etcd, &self.shared.prefix)).await
+    }
+
+    /// Lists the cluster once for people: if no quorum of the registry answers within
+    /// [`QUORUM_WITHIN`], what one node of it knew last, and says so.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] when no node answers in time.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn listing(&self) -> Result<Listed, Error> {
+        Box::pin(stale::listing(&self.shared.etcd, &self.shared.prefix)).await
     }
 
     /// The live view; the watcher starts with the first and ends with the last.

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use skynet::query::rows::{GroupRow, Known, StatsTable};
 use skynet::query::{Listing, Query};
 use skynet::registry::snapshot::Snapshot;
+use skynet::registry::{Listed, QUORUM_WITHIN};
 use skynet::session::Session;
 
 use super::row::{self, INSTANCE, InstanceRow, Sort};
@@ -123,7 +124,14 @@ pub async fn run(
     fail_empty: bool,
     output: Output,
 ) -> Result<(), Failure> {
-    let snapshot = session.snapshot().await?;
+    let Listed { snapshot, is_stale } = session.registry().listing().await?;
+    if is_stale {
+        // On stderr, so that a script still reads what was asked for.
+        report::note(&format!(
+            "No quorum of the registry answered within {QUORUM_WITHIN:?}: this is what one node of it \
+             knew last, and may be old."
+        ));
+    }
     let stats = stats_for(session, request, &snapshot).await;
     let known = Known::new(&snapshot, &stats, Timestamp::now());
     let written = write(request, &known, output);

@@ -7,6 +7,7 @@
 
 mod demo;
 mod oneshot;
+mod quorum;
 mod shell_pty;
 mod support;
 mod tui_pty;

@@ -23,12 +23,19 @@ pub(super) enum Dial {
     /// Sockets.
     #[default]
     Network,
+    /// Sockets, to nodes that may know no leader: only for reads that need none.
+    Leaderless,
     /// What a test connects.
     #[cfg(feature = "testing")]
     Simulated(Connector),
 }
 
 impl Dial {
+    /// Whether nodes are asked that may know no leader.
+    pub(super) fn is_leaderless(&self) -> bool {
+        matches!(self, Self::Leaderless)
+    }
+
     /// A client of one endpoint; `tls` is for those that begin with `https://`.
     ///
     /// # Cancel safety
@@ -42,12 +49,12 @@ impl Dial {
             .with_connect_timeout(CONNECT_TIMEOUT)
             .with_keep_alive(KEEP_ALIVE, KEEP_ALIVE_TIMEOUT)
             .with_keep_alive_while_idle(true)
-            .with_require_leader(true);
+            .with_require_leader(!self.is_leaderless());
         if let Some(tls) = tls {
             options = options.with_tls(tls.timeout(CONNECT_TIMEOUT));
         }
         match self {
-            Self::Network => Client::connect([url], Some(options)).await,
+            Self::Network | Self::Leaderless => Client::connect([url], Some(options)).await,
             #[cfg(feature = "testing")]
             Self::Simulated(connector) => simulated::client(connector, url, options).await,
         }

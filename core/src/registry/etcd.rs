@@ -80,6 +80,21 @@ impl Etcd {
             .collect()
     }
 
+    /// The same endpoints, for reads of what one node knows; in a test, over its connections.
+    pub(super) fn without_quorum(&self) -> Result<Self, Error> {
+        let dial = match &self.dial {
+            Dial::Network | Dial::Leaderless => Dial::Leaderless,
+            #[cfg(feature = "testing")]
+            Dial::Simulated(connector) => Dial::Simulated(std::sync::Arc::clone(connector)),
+        };
+        Self::new(dial, &self.urls(), self.access.clone(), self.call_timeout)
+    }
+
+    /// Whether reads are answered by one node, whatever the others know.
+    pub(super) fn reads_one_node(&self) -> bool {
+        self.dial.is_leaderless()
+    }
+
     /// How long a call may take, unless it says otherwise.
     pub(super) fn call_timeout(&self) -> Duration {
         self.call_timeout

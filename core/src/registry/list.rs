@@ -198,7 +198,10 @@ impl Pages {
         };
         let mut limit = self.limit;
         loop {
-            let options = self.options(end, limit);
+            let mut options = self.options(end, limit);
+            if etcd.reads_one_node() {
+                options = options.with_serializable();
+            }
             let page = etcd
                 .call("list the cluster", async |mut client| {
                     client.get(from.as_slice(), Some(options.clone())).await

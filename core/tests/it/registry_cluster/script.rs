@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::PATIENCE;
 use super::load::Load;
-use super::views::Watched;
+use super::views::{Watched, connections_to};
 use crate::instance_process::{Instance, Place, SERVICE, executions};
 
 /// How many instances there are.
@@ -200,7 +200,12 @@ impl Script {
     }
 
     async fn follower_cut_off(&mut self) {
-        let follower = (self.leader().await + 1) % skynet::testing::NODES;
+        let leader = self.leader().await;
+        let urls = self.cluster.urls();
+        let follower = (0..skynet::testing::NODES)
+            .filter(|node| *node != leader)
+            .max_by_key(|node| connections_to(&urls[*node]))
+            .unwrap();
         let what = format!("follower cut off for {:?}", self.times.cut_off);
         let mark = self.mark(&what).await;
         let cut = self.cluster.set_peer_traffic(follower, Traffic::Stall);
