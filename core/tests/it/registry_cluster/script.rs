@@ -340,7 +340,8 @@ impl Script {
                 .filter(|watched| {
                     let view = watched.client.view();
                     all_ready(&view.snapshot(), &self.ids)
-                        && view.link().borrow().is_live()
+                        // After a wipe the view stays protected for a while, and is whole before.
+                        && view.link().borrow().is_connected()
                         && watched.service.known() == self.ids.len()
                 })
                 .count();
