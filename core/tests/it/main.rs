@@ -21,6 +21,7 @@ mod registry_instances;
 mod registry_kill;
 mod registry_process;
 mod registry_random;
+mod registry_rotation;
 mod rpc_calls;
 mod rpc_conversations;
 mod rpc_hostile;
