@@ -241,6 +241,8 @@ fn embedded_config(address: SocketAddr, folder: &TempDir) -> EmbeddedConfig {
     EmbeddedConfig {
         listen: address,
         data: Some(folder.path().to_owned()),
+        // Etcd's processes get the same.
+        progress_every: Duration::from_millis(200),
         ..EmbeddedConfig::default()
     }
 }

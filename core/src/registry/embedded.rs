@@ -8,8 +8,10 @@
 //! of its own, so stopping it never waits for a client, and a busy host program does not expire
 //! leases. It does not know what the keys mean.
 
+mod auth_service;
 mod authority;
 mod check;
+mod checksum;
 mod disk;
 mod engine;
 mod error;
@@ -63,6 +65,9 @@ const GRACE: Duration = Duration::from_millis(500);
 /// How many revisions are kept if nobody says otherwise.
 const HISTORY: usize = 10_000;
 
+/// How often idle watchers hear of their progress if nobody says otherwise, as in etcd.
+const PROGRESS_EVERY: Duration = Duration::from_mins(10);
+
 /// Where an embedded registry listens and what it keeps.
 #[derive(Debug, Clone)]
 pub struct EmbeddedConfig {
@@ -77,6 +82,8 @@ pub struct EmbeddedConfig {
     pub quota_bytes: u64,
     /// Whether `listen` may be an address that other machines reach.
     pub allow_insecure: bool,
+    /// How often an idle watcher that asked for it hears how far it is.
+    pub progress_every: Duration,
 }
 
 impl Default for EmbeddedConfig {
@@ -88,6 +95,7 @@ impl Default for EmbeddedConfig {
             history: HISTORY,
             quota_bytes: space::DEFAULT_QUOTA,
             allow_insecure: false,
+            progress_every: PROGRESS_EVERY,
         }
     }
 }

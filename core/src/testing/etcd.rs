@@ -141,6 +141,7 @@ impl EtcdProcess {
         let child = Command::new(program)
             .args(["--name", "test", "--heartbeat-interval", "10"])
             .args(["--election-timeout", "100", "--logger", "zap"])
+            .args(["--experimental-watch-progress-notify-interval", "200ms"])
             .arg("--data-dir")
             .arg(folder.join("etcd"))
             .args(["--listen-client-urls", &client])

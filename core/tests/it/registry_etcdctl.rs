@@ -71,7 +71,7 @@ async fn etcdctl_works_on_the_embedded_registry() {
             &["required revision has been compacted"],
         ),
         ("endpoint health", "", &["is healthy"]),
-        ("endpoint status", "", &["3.4.0+skynet", "true"]),
+        ("endpoint status", "", &["3.5.0+skynet", "true"]),
         ("endpoint hashkv", "", &["127.0.0.1"]),
         ("member list", "", &["started, skynet"]),
         ("snapshot save /dev/null/no", "", &["Error"]),
@@ -86,7 +86,7 @@ async fn etcdctl_works_on_the_embedded_registry() {
     }
     // Some commands name the server by what they were given, a URL or an address.
     let status = said(&registry.address().to_string(), "endpoint status", "").unwrap();
-    assert!(status.contains("3.4.0+skynet"), "{status}");
+    assert!(status.contains("3.5.0+skynet"), "{status}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

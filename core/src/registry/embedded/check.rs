@@ -3,7 +3,7 @@
 //!
 //! Pure; the rules and their order are those of etcd's v3 API.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, ops::RangeInclusive};
 
 use etcd_client::proto::{
     PbDeleteRequest, PbPutRequest, PbRangeRequest, PbTxnOpRequest, PbTxnRequest, PbTxnRequestOp,
@@ -18,9 +18,19 @@ const MAX_TXN_OPS: usize = 128;
 /// Bytes of a request that writes, etcd's default.
 const MAX_REQUEST_BYTES: usize = 1536 * 1024;
 
+/// The orders and the targets that a read may sort by. Early releases of etcd end over others, later
+/// ones refuse them.
+const SORT_ORDERS: RangeInclusive<i32> = 0..=2;
+const SORT_TARGETS: RangeInclusive<i32> = 0..=4;
+
 /// Checks a request to read.
 pub(super) fn range(request: &PbRangeRequest) -> Result<(), Refusal> {
-    not_empty(&request.key)
+    not_empty(&request.key)?;
+    if SORT_ORDERS.contains(&request.sort_order) && SORT_TARGETS.contains(&request.sort_target) {
+        Ok(())
+    } else {
+        Err(Refusal::InvalidSort)
+    }
 }
 
 /// Checks a request to write one key.
@@ -46,7 +56,21 @@ pub(super) fn txn(request: &PbTxnRequest) -> Result<(), Refusal> {
     txn_ops(request, MAX_TXN_OPS)?;
     Writes::of(&request.success)?;
     Writes::of(&request.failure)?;
-    not_too_large(request)
+    // What only reads costs the others nothing.
+    if is_read_only(request) {
+        Ok(())
+    } else {
+        not_too_large(request)
+    }
+}
+
+fn is_read_only(request: &PbTxnRequest) -> bool {
+    let mut ops = request.success.iter().chain(&request.failure);
+    ops.all(|op| match &op.request {
+        Some(PbTxnOpRequest::RequestTxn(nested)) => is_read_only(nested),
+        Some(PbTxnOpRequest::RequestRange(_)) | None => true,
+        Some(PbTxnOpRequest::RequestPut(_) | PbTxnOpRequest::RequestDeleteRange(_)) => false,
+    })
 }
 
 fn not_empty(key: &[u8]) -> Result<(), Refusal> {

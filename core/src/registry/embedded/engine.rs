@@ -156,6 +156,14 @@ impl Engine<'_> {
         self.lessor.ids().collect()
     }
 
+    /// Every lease's id and TTL in seconds.
+    pub(super) fn ttls(&self) -> Vec<(i64, i64)> {
+        let leases = self.lessor.ids();
+        leases
+            .filter_map(|id| Some((id, self.lessor.get(id)?.ttl)))
+            .collect()
+    }
+
     /// Gives every lease its TTL again.
     pub(super) fn renew_all(&mut self) {
         self.lessor.renew_all(self.now);

@@ -308,6 +308,7 @@ impl Faults {
             state: Arc::clone(&self.state),
             jobs: jobs.ok_or_else(|| refused(&Refusal::Stopped))?,
             stop: CancellationToken::new(),
+            progress_every: super::PROGRESS_EVERY,
             faults: Switches::default(),
         };
         let done = node.call(work).await;

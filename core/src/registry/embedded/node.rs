@@ -2,7 +2,10 @@
 //!
 //! Invariant: reads see committed revisions only.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, atomic::AtomicU64};
+use std::{
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, atomic::AtomicU64},
+    time::Duration,
+};
 
 use etcd_client::proto::PbResponseHeader;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -44,6 +47,8 @@ pub(super) struct Node {
     /// What goes wrong on request.
     #[cfg(feature = "testing")]
     pub(super) faults: super::faults::Switches,
+    /// How often an idle watcher hears how far it is.
+    pub(super) progress_every: Duration,
 }
 
 impl Node {

@@ -9,6 +9,8 @@ pub(super) enum Refusal {
     EmptyKey,
     #[error("etcdserver: key not found")]
     KeyNotFound,
+    #[error("etcdserver: invalid sort option")]
+    InvalidSort,
     #[error("etcdserver: value is provided")]
     ValueProvided,
     #[error("etcdserver: lease is provided")]
@@ -44,6 +46,7 @@ impl Refusal {
         match self {
             Self::EmptyKey
             | Self::KeyNotFound
+            | Self::InvalidSort
             | Self::ValueProvided
             | Self::LeaseProvided
             | Self::TooManyOps

@@ -28,6 +28,7 @@ use tonic::transport::{Server, server::Router};
 
 use super::{
     EmbeddedConfig,
+    auth_service::{AuthService, ElectionService, LockService},
     authority::LenientStream,
     disk::{Identity, Saved},
     error::EmbeddedError,
@@ -54,6 +55,9 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// A client that does not answer pings for this long is cut off.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What is not even read; smaller requests that are too large are refused in etcd's words.
+const MAX_MESSAGE_BYTES: usize = 2 * 1024 * 1024;
 
 /// Calls at once on one connection.
 const MAX_STREAMS: u32 = 4096;
@@ -136,6 +140,7 @@ impl Running {
             stop: stop.clone(),
             #[cfg(feature = "testing")]
             faults: super::faults::Switches::default(),
+            progress_every: config.progress_every,
         };
         #[cfg(feature = "testing")]
         let faults = super::faults::Faults::new(&node, vec![node.faults.clone()]);
@@ -255,7 +260,10 @@ pub(super) fn services(node: &Node, address: SocketAddr) -> Router {
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .max_concurrent_streams(MAX_STREAMS)
-        .add_service(gated(node, PbKvServer::new(KvService { node: kv })))
+        .add_service(gated(
+            node,
+            PbKvServer::new(KvService { node: kv }).max_decoding_message_size(MAX_MESSAGE_BYTES),
+        ))
         .add_service(gated(
             node,
             PbWatchServer::new(WatchService { node: watch }),
@@ -266,6 +274,9 @@ pub(super) fn services(node: &Node, address: SocketAddr) -> Router {
         ))
         .add_service(gated(node, PbClusterServer::new(cluster)))
         .add_service(gated(node, PbMaintenanceServer::new(maintenance)))
+        .add_service(gated(node, AuthService { node: node.clone() }))
+        .add_service(LockService)
+        .add_service(ElectionService)
 }
 
 /// Lets the faults on request reach a service.

@@ -76,6 +76,7 @@ impl Simulated {
             state: Arc::clone(&state),
             jobs: jobs.clone(),
             stop: stop.clone(),
+            progress_every: super::PROGRESS_EVERY,
             faults: faults.clone(),
         };
         let clock = node(&first);

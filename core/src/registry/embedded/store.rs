@@ -210,22 +210,35 @@ impl Store {
             .filter(|version| !version.is_tombstone())
     }
 
-    /// A number that two stores share if the same stands in both at `revision`.
-    pub(super) fn hash(&self, revision: i64) -> u32 {
-        // FNV-1a: short, and the same on every machine.
-        let mut hash: u32 = 0x811c_9dc5;
-        let mut add = |bytes: &[u8]| {
-            for byte in bytes {
-                hash = (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-            }
-        };
-        for version in self.keys.values().filter_map(|all| at(all, revision)) {
-            add(&version.key);
-            add(&version.mod_revision.to_be_bytes());
-            add(&version.version.to_be_bytes());
-            add(&version.value);
+    /// The rows that etcd's hash at `revision` is made of: what was written above the compacted
+    /// revision, and what still stood at `revision` of what was written before.
+    pub(super) fn hashed_rows(&self, revision: i64) -> Vec<Arc<Version>> {
+        // Where nothing stood at `revision`, etcd takes all old rows that it still has.
+        let stood_any = self.keys.values().any(|all| at(all, revision).is_some());
+        let mut rows = Vec::new();
+        for versions in self.keys.values() {
+            let standing = at(versions, revision).map(|version| version.mod_revision);
+            rows.extend(
+                versions
+                    .iter()
+                    .filter(|version| {
+                        version.mod_revision <= revision
+                            && (version.mod_revision > self.compacted
+                                || if stood_any {
+                                    standing == Some(version.mod_revision)
+                                } else {
+                                    !version.is_tombstone()
+                                })
+                    })
+                    .cloned(),
+            );
         }
-        hash
+        rows
+    }
+
+    /// Every row.
+    pub(super) fn rows(&self) -> Vec<Arc<Version>> {
+        self.keys.values().flatten().cloned().collect()
     }
 
     /// The keys that hang on a lease, with its id.

@@ -30,7 +30,11 @@ pub(super) fn check_ops(
             Some(PbTxnOpRequest::RequestRange(range)) => {
                 store.check_revision(range.revision, store.revision())?;
             }
-            Some(PbTxnOpRequest::RequestPut(put)) => check_put(store, lessor, put)?,
+            Some(PbTxnOpRequest::RequestPut(put)) => {
+                // Here etcd looks at the key before the lease.
+                check_kept(store, put)?;
+                check_put(store, lessor, put)?;
+            }
             Some(PbTxnOpRequest::RequestTxn(txn)) => check_ops(store, lessor, txn)?,
             Some(PbTxnOpRequest::RequestDeleteRange(_)) | None => {}
         }
@@ -44,11 +48,16 @@ pub(super) fn check_put(
     lessor: &Lessor,
     request: &PbPutRequest,
 ) -> Result<(), Refusal> {
-    if (request.ignore_value || request.ignore_lease) && store.get(&request.key).is_none() {
-        return Err(Refusal::KeyNotFound);
-    }
     if request.lease != 0 && lessor.get(request.lease).is_none() {
         return Err(Refusal::LeaseNotFound);
+    }
+    check_kept(store, request)
+}
+
+/// Checks that there is something to keep, where a write keeps the value or the lease.
+fn check_kept(store: &Store, request: &PbPutRequest) -> Result<(), Refusal> {
+    if (request.ignore_value || request.ignore_lease) && store.get(&request.key).is_none() {
+        return Err(Refusal::KeyNotFound);
     }
     Ok(())
 }
@@ -154,7 +163,11 @@ fn run(changes: &mut Changes<'_>, plan: Plan) -> PbTxnResponse {
                 Step::Delete(delete) => {
                     PbTxnOpResponse::ResponseDeleteRange(apply_delete(changes, &delete))
                 }
-                Step::Txn(plan) => PbTxnOpResponse::ResponseTxn(run(changes, plan)),
+                // A nested answer names no revision, as in etcd.
+                Step::Txn(plan) => PbTxnOpResponse::ResponseTxn(PbTxnResponse {
+                    header: header(0),
+                    ..run(changes, plan)
+                }),
             }),
         })
         .collect();
@@ -251,13 +264,14 @@ fn holds_for(compare: &PbCompare, version: Option<&Arc<Version>>) -> bool {
             Some(PbTargetUnion::Lease(wanted)) => *wanted,
             _ => 0,
         }),
-        _ => return false,
+        // What nobody knows compares as equal, and what nobody knows to ask holds: as in etcd.
+        _ => Ordering::Equal,
     };
     match compare.result {
         0 => ordering == Ordering::Equal,
         1 => ordering == Ordering::Greater,
         2 => ordering == Ordering::Less,
         3 => ordering != Ordering::Equal,
-        _ => false,
+        _ => true,
     }
 }

@@ -98,7 +98,12 @@ impl Watcher {
         for (revision, changes) in store.log(self.next, newest) {
             for change in changes.iter().filter(|change| self.wants(change)) {
                 n_bytes += change.now.key.len() + change.now.value.len();
-                pulled.push(change.clone());
+                let mut change = change.clone();
+                // What stood there is what a read just before the change finds.
+                if revision <= store.compacted() {
+                    change.before = None;
+                }
+                pulled.push(change);
             }
             self.next = revision + 1;
             if pulled.len() >= MAX_EVENTS || n_bytes >= MAX_BYTES {

@@ -7,10 +7,7 @@
 #[cfg(feature = "testing")]
 mod replay;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use etcd_client::proto::{PbWatchRequest, PbWatchRequestUnion, PbWatchResponse, PbWatchService};
 use tokio::sync::mpsc;
@@ -29,9 +26,6 @@ const QUEUE: usize = 4;
 
 /// Watchers on one stream.
 const MAX_WATCHERS: usize = 10_000;
-
-/// How often an idle watcher that asked for it hears of the progress, as in etcd.
-const PROGRESS_EVERY: Duration = Duration::from_mins(10);
 
 /// The id of answers that belong to no watcher.
 const NO_WATCHER: i64 = -1;
@@ -92,7 +86,7 @@ impl Session {
 
     async fn serve(&mut self, requests: &mut Streaming<PbWatchRequest>) -> Result<(), Ended> {
         let mut committed = self.node.state.committed.subscribe();
-        let mut progress = tokio::time::interval(PROGRESS_EVERY);
+        let mut progress = tokio::time::interval(self.node.progress_every);
         progress.reset();
         loop {
             tokio::select! {
@@ -283,12 +277,12 @@ impl Session {
 
     /// Ends a watcher that asks for what is compacted.
     async fn send_lost(&self, watch_id: i64, compact_revision: i64) -> Result<(), Ended> {
+        // As in etcd, the header names no revision: the watcher has seen none.
         self.send(PbWatchResponse {
             watch_id,
             canceled: true,
             compact_revision,
-            cancel_reason: Refusal::Compacted.to_string(),
-            ..self.empty(self.node.committed())
+            ..self.empty(0)
         })
         .await
     }

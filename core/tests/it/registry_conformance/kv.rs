@@ -35,7 +35,8 @@ async fn fill(client: &mut etcd_client::Client, keys: &[&str]) {
     }
 }
 
-async fn a_new_registry_is_empty_at_revision_one(Conformance { mut client, .. }: Conformance) {
+async fn a_new_registry_is_empty_at_revision_one(conformance: Conformance) {
+    let (_registry, mut client) = conformance.new_registry().await;
     let all = Some(GetOptions::new().with_all_keys());
     let response = client.get("", all).await.unwrap();
     assert_eq!((response.count(), response.more()), (0, false));
@@ -48,28 +49,38 @@ async fn a_new_registry_is_empty_at_revision_one(Conformance { mut client, .. }:
     assert!(status.db_size() >= 0);
 }
 
-async fn every_write_is_one_revision(Conformance { mut client, .. }: Conformance) {
-    for expected in 2..6 {
+async fn every_write_is_one_revision(
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
+) {
+    for nth in 2..6 {
         let put = client.put("key", "same", None).await.unwrap();
-        assert_eq!(put.header().unwrap().revision(), expected);
+        assert_eq!(put.header().unwrap().revision(), base + nth);
     }
     let nothing = client.delete("other", None).await.unwrap();
-    assert_eq!(nothing.header().unwrap().revision(), 5, "nothing happened");
+    assert_eq!(
+        nothing.header().unwrap().revision(),
+        base + 5,
+        "nothing happened"
+    );
     let gone = client.delete("key", None).await.unwrap();
-    assert_eq!(gone.header().unwrap().revision(), 6);
+    assert_eq!(gone.header().unwrap().revision(), base + 6);
     let read = client.get("key", None).await.unwrap();
-    assert_eq!(read.header().unwrap().revision(), 6);
+    assert_eq!(read.header().unwrap().revision(), base + 6);
 }
 
 async fn a_key_counts_its_versions_and_starts_anew_after_a_delete(
-    Conformance { mut client, .. }: Conformance,
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
 ) {
     fill(&mut client, &["other", "key", "key", "key"]).await;
     let read = client.get("key", None).await.unwrap();
     let kv = &read.kvs()[0];
     assert_eq!(
         (kv.create_revision(), kv.mod_revision(), kv.version()),
-        (3, 5, 3)
+        (base + 3, base + 5, 3)
     );
     assert_eq!(
         (kv.key(), kv.value(), kv.lease()),
@@ -81,7 +92,7 @@ async fn a_key_counts_its_versions_and_starts_anew_after_a_delete(
     let kv = &read.kvs()[0];
     assert_eq!(
         (kv.create_revision(), kv.mod_revision(), kv.version()),
-        (7, 7, 1)
+        (base + 7, base + 7, 1)
     );
 }
 
@@ -126,12 +137,20 @@ async fn a_put_can_keep_the_value_or_the_lease(Conformance { mut client, .. }: C
     assert_refused(both, Code::InvalidArgument, "etcdserver: lease is provided");
 }
 
-async fn a_delete_counts_and_answers_what_it_deleted(Conformance { mut client, .. }: Conformance) {
+async fn a_delete_counts_and_answers_what_it_deleted(
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
+) {
     fill(&mut client, &["a/1", "a/2", "a/3", "b/1"]).await;
     let options = DeleteOptions::new().with_prefix().with_prev_key();
     let gone = client.delete("a/", Some(options)).await.unwrap();
     assert_eq!(gone.deleted(), 3);
-    assert_eq!(gone.header().unwrap().revision(), 6, "one revision for all");
+    assert_eq!(
+        gone.header().unwrap().revision(),
+        base + 6,
+        "one revision for all"
+    );
     let shown: Vec<_> = gone
         .prev_kvs()
         .iter()
@@ -230,17 +249,23 @@ async fn reads_sort_by_every_target(Conformance { mut client, .. }: Conformance)
     }
 }
 
-async fn reads_filter_by_revision(Conformance { mut client, .. }: Conformance) {
+async fn reads_filter_by_revision(
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
+) {
     // Created at 2, 3, 4; modified at 5, 3, 4.
     fill(&mut client, &["a", "b", "c", "a"]).await;
     let all = || GetOptions::new().with_all_keys();
     for (options, expected) in [
-        (all().with_min_mod_revision(4), &["a", "c"][..]),
-        (all().with_max_mod_revision(4), &["b", "c"]),
-        (all().with_min_create_revision(3), &["b", "c"]),
-        (all().with_max_create_revision(3), &["a", "b"]),
+        (all().with_min_mod_revision(base + 4), &["a", "c"][..]),
+        (all().with_max_mod_revision(base + 4), &["b", "c"]),
+        (all().with_min_create_revision(base + 3), &["b", "c"]),
+        (all().with_max_create_revision(base + 3), &["a", "b"]),
         (
-            all().with_min_mod_revision(4).with_max_create_revision(2),
+            all()
+                .with_min_mod_revision(base + 4)
+                .with_max_create_revision(base + 2),
             &["a"],
         ),
     ] {
@@ -250,11 +275,21 @@ async fn reads_filter_by_revision(Conformance { mut client, .. }: Conformance) {
     }
 }
 
-async fn old_revisions_can_be_read(Conformance { mut client, .. }: Conformance) {
+async fn old_revisions_can_be_read(
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
+) {
     fill(&mut client, &["a", "b"]).await;
     client.delete("a", None).await.unwrap();
     fill(&mut client, &["c", "b"]).await;
-    let at = |revision| Some(GetOptions::new().with_all_keys().with_revision(revision));
+    let at = |revision| {
+        Some(
+            GetOptions::new()
+                .with_all_keys()
+                .with_revision(base + revision),
+        )
+    };
     for (revision, expected) in [
         (1, &[][..]),
         (2, &["a"]),
@@ -267,42 +302,64 @@ async fn old_revisions_can_be_read(Conformance { mut client, .. }: Conformance) 
         assert_eq!(keys(&response), expected, "revision {revision}");
         assert_eq!(
             response.header().unwrap().revision(),
-            6,
+            base + 6,
             "the header's is the newest"
         );
     }
     let future = "etcdserver: mvcc: required revision is a future revision";
     assert_refused(client.get("a", at(7)).await, Code::OutOfRange, future);
-    assert_refused(client.compact(7, None).await, Code::OutOfRange, future);
+    assert_refused(
+        client.compact(base + 7, None).await,
+        Code::OutOfRange,
+        future,
+    );
 }
 
-async fn a_compaction_forgets_only_what_is_older(Conformance { mut client, .. }: Conformance) {
+async fn a_compaction_forgets_only_what_is_older(
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
+) {
     fill(&mut client, &["a", "b"]).await;
     client.delete("a", None).await.unwrap();
     fill(&mut client, &["c", "b"]).await;
-    let at = |revision| Some(GetOptions::new().with_all_keys().with_revision(revision));
+    let at = |revision| {
+        Some(
+            GetOptions::new()
+                .with_all_keys()
+                .with_revision(base + revision),
+        )
+    };
     let physical = || Some(CompactionOptions::new().with_physical());
-    let response = client.compact(4, physical()).await.unwrap();
-    assert_eq!(response.header().unwrap().revision(), 6);
+    let response = client.compact(base + 4, physical()).await.unwrap();
+    assert_eq!(response.header().unwrap().revision(), base + 6);
     let compacted = "etcdserver: mvcc: required revision has been compacted";
     assert_refused(client.get("a", at(3)).await, Code::OutOfRange, compacted);
     assert_refused(
-        client.compact(4, physical()).await,
+        client.compact(base + 4, physical()).await,
         Code::OutOfRange,
         compacted,
     );
-    assert_refused(client.compact(2, None).await, Code::OutOfRange, compacted);
+    assert_refused(
+        client.compact(base + 2, None).await,
+        Code::OutOfRange,
+        compacted,
+    );
     assert_eq!(keys(&client.get("", at(4)).await.unwrap()), ["b"]);
     assert_eq!(keys(&client.get("", at(5)).await.unwrap()), ["b", "c"]);
     let newest = client.get("b", None).await.unwrap();
     assert_eq!(
         newest.kvs()[0].create_revision(),
-        3,
+        base + 3,
         "compaction changes no key"
     );
 }
 
-async fn bad_requests_are_refused_in_etcds_words(Conformance { mut client, .. }: Conformance) {
+async fn bad_requests_are_refused_in_etcds_words(
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
+) {
     let no_key = "etcdserver: key is not provided";
     assert_refused(client.get("", None).await, Code::InvalidArgument, no_key);
     assert_refused(
@@ -328,7 +385,7 @@ async fn bad_requests_are_refused_in_etcds_words(Conformance { mut client, .. }:
     let nothing = client.get("key", None).await.unwrap();
     assert_eq!(
         nothing.header().unwrap().revision(),
-        1,
+        base + 1,
         "a refusal changes nothing"
     );
 }

@@ -20,6 +20,10 @@ conformance!(
     the_time_to_live_names_the_keys,
     a_key_hangs_on_the_lease_of_its_last_write,
     all_leases_are_listed,
+    odd_ttls_and_ids_are_granted,
+    the_soonest_to_expire_is_listed_first,
+    unknown_leases_are_named,
+    a_lease_ends_while_its_keys_are_rewritten,
 );
 
 const NOT_FOUND: &str = "etcdserver: requested lease not found";
@@ -41,7 +45,9 @@ async fn keys_of(client: &mut Client, lease: i64) -> Vec<String> {
 }
 
 async fn a_lease_is_granted_with_the_ttl_that_was_asked_for(
-    Conformance { mut client, .. }: Conformance,
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
 ) {
     client.put("key", "v", None).await.unwrap();
     let lease = client.lease_grant(60, None).await.unwrap();
@@ -49,7 +55,7 @@ async fn a_lease_is_granted_with_the_ttl_that_was_asked_for(
     assert_eq!((lease.ttl(), lease.error()), (60, ""));
     assert_eq!(
         lease.header().unwrap().revision(),
-        2,
+        base + 2,
         "no revision of its own"
     );
     let large = client.lease_grant(9_000_000_001, None).await;
@@ -71,7 +77,9 @@ async fn an_id_can_be_chosen_once(Conformance { mut client, .. }: Conformance) {
 }
 
 async fn a_revoked_lease_takes_its_keys_in_one_revision(
-    Conformance { mut client, .. }: Conformance,
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
 ) {
     let lease = client.lease_grant(60, None).await.unwrap().id();
     client.put("stays", "v", None).await.unwrap();
@@ -79,11 +87,13 @@ async fn a_revoked_lease_takes_its_keys_in_one_revision(
         put_leased(&mut client, key, lease).await;
     }
     let all = || GetOptions::new().with_all_keys();
-    let from_start = WatchOptions::new().with_from_key().with_start_revision(6);
+    let from_start = WatchOptions::new()
+        .with_from_key()
+        .with_start_revision(base + 6);
     let mut watch = client.watch("a", Some(from_start)).await.unwrap();
     assert!(next(&mut watch).await.created());
     let revoked = client.lease_revoke(lease).await.unwrap();
-    assert_eq!(revoked.header().unwrap().revision(), 6);
+    assert_eq!(revoked.header().unwrap().revision(), base + 6);
     let events = next(&mut watch).await;
     let gone: Vec<_> = events
         .events()
@@ -91,7 +101,7 @@ async fn a_revoked_lease_takes_its_keys_in_one_revision(
         .map(|event| event.kv().unwrap())
         .map(|kv| (kv.key_str().unwrap(), kv.mod_revision()))
         .collect();
-    assert_eq!(gone, [("a", 6), ("b", 6), ("c", 6)]);
+    assert_eq!(gone, ["a", "b", "c"].map(|key| (key, base + 6)));
     let left = client.get("", Some(all())).await.unwrap();
     assert_eq!(left.kvs()[0].key(), b"stays");
     assert_eq!(left.count(), 1);
@@ -100,7 +110,7 @@ async fn a_revoked_lease_takes_its_keys_in_one_revision(
     let revoked = client.lease_revoke(empty).await.unwrap();
     assert_eq!(
         revoked.header().unwrap().revision(),
-        6,
+        base + 6,
         "nothing was deleted"
     );
 }
@@ -222,4 +232,62 @@ async fn all_leases_are_listed(Conformance { mut client, .. }: Conformance) {
     listed.sort_unstable();
     granted.sort_unstable();
     assert_eq!(listed, granted);
+}
+
+async fn odd_ttls_and_ids_are_granted(Conformance { mut client, .. }: Conformance) {
+    // The shortest is what one and a half elections take, here less than a second.
+    for ttl in [0, -5] {
+        assert_eq!(client.lease_grant(ttl, None).await.unwrap().ttl(), 1);
+    }
+    let most = 9_000_000_000;
+    assert_eq!(client.lease_grant(most, None).await.unwrap().ttl(), most);
+    for id in [1, -1, i64::MAX, i64::MIN] {
+        let with_id = LeaseGrantOptions::new().with_id(id);
+        let lease = client.lease_grant(60, Some(with_id)).await.unwrap();
+        assert_eq!(lease.id(), id);
+        put_leased(&mut client, "key", id).await;
+        assert_eq!(keys_of(&mut client, id).await, ["key"]);
+    }
+    let chosen = LeaseGrantOptions::new().with_id(0);
+    let chosen = client.lease_grant(60, Some(chosen)).await.unwrap();
+    assert!(chosen.id() > 0, "0 lets the server choose");
+}
+
+async fn the_soonest_to_expire_is_listed_first(Conformance { mut client, .. }: Conformance) {
+    for (id, ttl) in [(3, 300), (1, 100), (4, 400), (2, 200)] {
+        let with_id = LeaseGrantOptions::new().with_id(id);
+        client.lease_grant(ttl, Some(with_id)).await.unwrap();
+    }
+    let listed = client.leases().await.unwrap();
+    let ids = listed.leases().iter().map(etcd_client::LeaseStatus::id);
+    assert!(ids.eq(1..=4), "{listed:?}");
+}
+
+async fn unknown_leases_are_named(
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
+) {
+    for id in [0, 4711, -1] {
+        assert_refused(client.lease_revoke(id).await, Code::NotFound, NOT_FOUND);
+        let left = client.lease_time_to_live(id, None).await.unwrap();
+        assert_eq!((left.id(), left.ttl()), (id, -1));
+    }
+    let read = client.get("key", None).await.unwrap();
+    assert_eq!(read.header().unwrap().revision(), base + 1);
+}
+
+async fn a_lease_ends_while_its_keys_are_rewritten(Conformance { mut client, .. }: Conformance) {
+    let lease = client.lease_grant(60, None).await.unwrap().id();
+    put_leased(&mut client, "kept", lease).await;
+    put_leased(&mut client, "gone", lease).await;
+    // Deleted under its lease, the key comes back without one.
+    client.delete("kept", None).await.unwrap();
+    assert_eq!(keys_of(&mut client, lease).await, ["gone"]);
+    let txn = etcd_client::Txn::new().and_then([etcd_client::TxnOp::put("kept", "v", None)]);
+    client.txn(txn).await.unwrap();
+    client.lease_revoke(lease).await.unwrap();
+    let all = GetOptions::new().with_all_keys();
+    let left = client.get("", Some(all)).await.unwrap();
+    assert_eq!((left.count(), left.kvs()[0].key()), (1, &b"kept"[..]));
 }

@@ -22,6 +22,10 @@ conformance!(
     too_many_operations_are_refused,
     a_refused_transaction_changes_nothing,
     a_guarded_write_keeps_the_lease,
+    answers_within_an_answer_name_their_revisions,
+    operations_take_their_options_along,
+    transactions_nest_deeply,
+    comparisons_reach_to_the_last_key,
 );
 
 fn put(key: &str, value: &str) -> TxnOp {
@@ -41,7 +45,11 @@ fn revision(response: &TxnResponse) -> i64 {
     response.header().unwrap().revision()
 }
 
-async fn every_target_compares_in_every_way(Conformance { mut client, .. }: Conformance) {
+async fn every_target_compares_in_every_way(
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
+) {
     let lease = client.lease_grant(60, Some(etcd_client::LeaseGrantOptions::new().with_id(500)));
     let lease = lease.await.unwrap().id();
     client.put("key", "m", None).await.unwrap();
@@ -57,8 +65,8 @@ async fn every_target_compares_in_every_way(Conformance { mut client, .. }: Conf
         for (offset, value, expected) in [(-1, "l", below), (0, "m", same), (1, "n", above)] {
             for compare in [
                 Compare::version("key", op, 2 + offset),
-                Compare::create_revision("key", op, 2 + offset),
-                Compare::mod_revision("key", op, 3 + offset),
+                Compare::create_revision("key", op, base + 2 + offset),
+                Compare::mod_revision("key", op, base + 3 + offset),
                 Compare::lease("key", op, 500 + offset),
                 Compare::value("key", op, value),
             ] {
@@ -120,7 +128,11 @@ async fn a_comparison_of_a_range_must_hold_for_all(Conformance { mut client, .. 
     }
 }
 
-async fn one_branch_runs_as_one_revision(Conformance { mut client, .. }: Conformance) {
+async fn one_branch_runs_as_one_revision(
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
+) {
     let claim = || {
         Txn::new()
             .when([Compare::create_revision("lock", CompareOp::Equal, 0)])
@@ -129,14 +141,17 @@ async fn one_branch_runs_as_one_revision(Conformance { mut client, .. }: Conform
     };
     let first = client.txn(claim()).await.unwrap();
     assert!(first.succeeded());
-    assert_eq!((revision(&first), first.op_responses().len()), (2, 2));
+    assert_eq!(
+        (revision(&first), first.op_responses().len()),
+        (base + 2, 2)
+    );
     let both = client.get("", Some(GetOptions::new().with_all_keys()));
     let both = both.await.unwrap();
-    assert!(both.kvs().iter().all(|kv| kv.mod_revision() == 2));
+    assert!(both.kvs().iter().all(|kv| kv.mod_revision() == base + 2));
 
     let second = client.txn(claim()).await.unwrap();
     assert!(!second.succeeded());
-    assert_eq!(revision(&second), 2);
+    assert_eq!(revision(&second), base + 2);
     let responses = second.op_responses();
     let [TxnOpResponse::Get(holder)] = responses.as_slice() else {
         panic!("expected the holder, got {responses:?}");
@@ -144,7 +159,11 @@ async fn one_branch_runs_as_one_revision(Conformance { mut client, .. }: Conform
     assert_eq!(holder.kvs()[0].value(), b"mine");
 }
 
-async fn a_transaction_reads_its_own_writes(Conformance { mut client, .. }: Conformance) {
+async fn a_transaction_reads_its_own_writes(
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
+) {
     client.put("old", "1", None).await.unwrap();
     let all = || Some(GetOptions::new().with_all_keys());
     let txn = Txn::new().and_then([
@@ -155,7 +174,7 @@ async fn a_transaction_reads_its_own_writes(Conformance { mut client, .. }: Conf
         TxnOp::get("", all()),
     ]);
     let response = client.txn(txn).await.unwrap();
-    assert_eq!(revision(&response), 3);
+    assert_eq!(revision(&response), base + 3);
     let mut seen = Vec::new();
     for response in response.op_responses() {
         match response {
@@ -172,7 +191,7 @@ async fn a_transaction_reads_its_own_writes(Conformance { mut client, .. }: Conf
             _ => {}
         }
     }
-    let expected = [("old", 2), ("new old", 3), ("new", 3)];
+    let expected = [("old", base + 2), ("new old", base + 3), ("new", base + 3)];
     assert_eq!(seen, expected.map(|(keys, at)| (keys.to_owned(), at)));
 }
 
@@ -189,16 +208,24 @@ async fn comparisons_see_the_state_before_the_transaction(
     assert_eq!(seen.kvs()[0].value(), b"before");
 }
 
-async fn a_read_only_transaction_is_no_revision(Conformance { mut client, .. }: Conformance) {
+async fn a_read_only_transaction_is_no_revision(
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
+) {
     client.put("key", "1", None).await.unwrap();
     let txn = Txn::new().and_then([get("key"), TxnOp::delete("none", None)]);
     let response = client.txn(txn).await.unwrap();
-    assert_eq!(revision(&response), 2);
+    assert_eq!(revision(&response), base + 2);
     let empty = client.txn(Txn::new()).await.unwrap();
-    assert_eq!((empty.succeeded(), revision(&empty)), (true, 2));
+    assert_eq!((empty.succeeded(), revision(&empty)), (true, base + 2));
 }
 
-async fn nested_transactions_run(Conformance { mut client, .. }: Conformance) {
+async fn nested_transactions_run(
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
+) {
     let leaf = |name: &str| {
         Txn::new()
             .when([Compare::version("key", CompareOp::Greater, 0)])
@@ -207,7 +234,7 @@ async fn nested_transactions_run(Conformance { mut client, .. }: Conformance) {
     };
     let txn = Txn::new().and_then([TxnOp::txn(leaf("a")), put("b", "1"), TxnOp::txn(leaf("c"))]);
     let response = client.txn(txn).await.unwrap();
-    assert_eq!(revision(&response), 2);
+    assert_eq!(revision(&response), base + 2);
     let shapes: Vec<_> = response
         .op_responses()
         .iter()
@@ -222,7 +249,7 @@ async fn nested_transactions_run(Conformance { mut client, .. }: Conformance) {
         .await
         .unwrap();
     assert_eq!(all.count(), 3);
-    assert!(all.kvs().iter().all(|kv| kv.mod_revision() == 2));
+    assert!(all.kvs().iter().all(|kv| kv.mod_revision() == base + 2));
 }
 
 async fn no_key_is_written_twice(Conformance { mut client, .. }: Conformance) {
@@ -289,7 +316,11 @@ async fn too_many_operations_are_refused(Conformance { mut client, .. }: Conform
     assert_refused(client.txn(no_key).await, Code::InvalidArgument, message);
 }
 
-async fn a_refused_transaction_changes_nothing(Conformance { mut client, .. }: Conformance) {
+async fn a_refused_transaction_changes_nothing(
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
+) {
     client.put("key", "1", None).await.unwrap();
     let leased = Some(PutOptions::new().with_lease(4711));
     let txn = Txn::new().and_then([put("key", "2"), TxnOp::put("other", "2", leased)]);
@@ -299,16 +330,20 @@ async fn a_refused_transaction_changes_nothing(Conformance { mut client, .. }: C
     let txn = Txn::new().and_then([put("key", "2"), TxnOp::put("other", "2", keep)]);
     let message = "etcdserver: key not found";
     assert_refused(client.txn(txn).await, Code::InvalidArgument, message);
-    let future = Some(GetOptions::new().with_revision(99));
+    let future = Some(GetOptions::new().with_revision(base + 99));
     let txn = Txn::new().and_then([put("key", "2"), TxnOp::get("key", future)]);
     let message = "etcdserver: mvcc: required revision is a future revision";
     assert_refused(client.txn(txn).await, Code::OutOfRange, message);
     let read = client.get("key", None).await.unwrap();
-    assert_eq!(read.header().unwrap().revision(), 2);
+    assert_eq!(read.header().unwrap().revision(), base + 2);
     assert_eq!(read.kvs()[0].value(), b"1");
 }
 
-async fn a_guarded_write_keeps_the_lease(Conformance { mut client, .. }: Conformance) {
+async fn a_guarded_write_keeps_the_lease(
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
+) {
     let lease = client.lease_grant(60, None).await.unwrap().id();
     let leased = Some(PutOptions::new().with_lease(lease));
     client.put("instance", "ready", leased).await.unwrap();
@@ -318,11 +353,165 @@ async fn a_guarded_write_keeps_the_lease(Conformance { mut client, .. }: Conform
             .when([Compare::mod_revision("instance", CompareOp::Equal, at)])
             .and_then([TxnOp::put("instance", "dead", keep)])
     };
-    assert!(!client.txn(mark(1)).await.unwrap().succeeded());
-    assert!(client.txn(mark(2)).await.unwrap().succeeded());
+    assert!(!client.txn(mark(base + 1)).await.unwrap().succeeded());
+    assert!(client.txn(mark(base + 2)).await.unwrap().succeeded());
     let read = client.get("instance", None).await.unwrap();
     let kv = &read.kvs()[0];
     assert_eq!((kv.value(), kv.lease()), (&b"dead"[..], lease));
     client.lease_revoke(lease).await.unwrap();
     assert_eq!(client.get("instance", None).await.unwrap().count(), 0);
+}
+
+fn revisions(response: &TxnResponse) -> Vec<i64> {
+    let responses = response.op_responses();
+    let headers = responses.iter().map(|response| match response {
+        TxnOpResponse::Put(put) => put.header(),
+        TxnOpResponse::Get(get) => get.header(),
+        TxnOpResponse::Delete(delete) => delete.header(),
+        TxnOpResponse::Txn(txn) => txn.header(),
+    });
+    headers.map(|header| header.unwrap().revision()).collect()
+}
+
+async fn answers_within_an_answer_name_their_revisions(
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
+) {
+    let nested = Txn::new().and_then([get("a"), put("b", "1")]);
+    let txn = Txn::new().and_then([
+        get("a"),
+        TxnOp::delete("none", None),
+        put("a", "1"),
+        TxnOp::delete("none", None),
+        TxnOp::txn(nested),
+        get("a"),
+    ]);
+    let response = client.txn(txn).await.unwrap();
+    let [before, after] = [base + 1, base + 2];
+    // A nested answer names none.
+    let expected = [before, before, after, after, 0, after];
+    assert_eq!(revisions(&response), expected);
+    assert_eq!(revision(&response), after);
+    let TxnOpResponse::Txn(nested) = &response.op_responses()[4] else {
+        panic!("{response:?}");
+    };
+    assert_eq!(revisions(nested), [after, after]);
+}
+
+async fn operations_take_their_options_along(
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
+) {
+    for value in ["1", "2"] {
+        client.put("k1", value, None).await.unwrap();
+    }
+    client.put("k2", "3", None).await.unwrap();
+    let all = || GetOptions::new().with_prefix();
+    let descending = all()
+        .with_sort(
+            etcd_client::SortTarget::Key,
+            etcd_client::SortOrder::Descend,
+        )
+        .with_limit(1);
+    let keep = PutOptions::new().with_ignore_value().with_prev_key();
+    let txn = Txn::new().and_then([
+        TxnOp::get("k", Some(descending)),
+        TxnOp::get("k", Some(all().with_count_only())),
+        TxnOp::get("k", Some(all().with_keys_only().with_revision(base + 2))),
+        TxnOp::put("k1", "", Some(keep)),
+        TxnOp::delete("k2", Some(DeleteOptions::new().with_prev_key())),
+    ]);
+    let response = client.txn(txn).await.unwrap();
+    let responses = response.op_responses();
+    let [
+        TxnOpResponse::Get(last),
+        TxnOpResponse::Get(counted),
+        TxnOpResponse::Get(old),
+        TxnOpResponse::Put(kept),
+        TxnOpResponse::Delete(deleted),
+    ] = responses.as_slice()
+    else {
+        panic!("{responses:?}");
+    };
+    assert_eq!(
+        (last.kvs()[0].key(), last.more(), last.count()),
+        (&b"k2"[..], true, 2)
+    );
+    assert_eq!((counted.count(), counted.kvs().len()), (2, 0));
+    assert_eq!((old.count(), old.kvs()[0].value()), (1, &b""[..]));
+    assert_eq!(kept.prev_key().unwrap().value(), b"2");
+    assert_eq!(deleted.prev_kvs()[0].value(), b"3");
+    let read = client.get("k1", None).await.unwrap();
+    assert_eq!(
+        (read.kvs()[0].value(), read.kvs()[0].version()),
+        (&b"2"[..], 3)
+    );
+}
+
+async fn transactions_nest_deeply(
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
+) {
+    let depth = 20;
+    let mut txn = Txn::new().and_then([put("deepest", "v")]);
+    for level in 0..depth {
+        txn = Txn::new()
+            .when([Compare::version("deepest", CompareOp::Equal, 0)])
+            .and_then([put(&format!("level{level}"), "v"), TxnOp::txn(txn)])
+            .or_else([get("deepest")]);
+    }
+    let response = client.txn(txn.clone()).await.unwrap();
+    assert_eq!(
+        (response.succeeded(), revision(&response)),
+        (true, base + 2)
+    );
+    let all = client.get("", Some(GetOptions::new().with_all_keys()));
+    let all = all.await.unwrap();
+    assert_eq!(all.count(), depth + 1);
+    assert!(all.kvs().iter().all(|kv| kv.mod_revision() == base + 2));
+    let again = client.txn(txn).await.unwrap();
+    assert_eq!((again.succeeded(), revision(&again)), (false, base + 2));
+}
+
+async fn comparisons_reach_to_the_last_key(Conformance { mut client, .. }: Conformance) {
+    for (key, value) in [("a", "1"), ("b", "1"), ("z", "2")] {
+        client.put(key, value, None).await.unwrap();
+    }
+    for (compare, expected) in [
+        (
+            Compare::value("a", CompareOp::Equal, "1").with_range(vec![0]),
+            false,
+        ),
+        (
+            Compare::value("a", CompareOp::Less, "3").with_range(vec![0]),
+            true,
+        ),
+        (
+            Compare::value("b", CompareOp::NotEqual, "1").with_range(vec![0]),
+            false,
+        ),
+        (
+            Compare::value("c", CompareOp::NotEqual, "1").with_range(vec![0]),
+            true,
+        ),
+        (
+            Compare::lease("a", CompareOp::Equal, 0).with_range(vec![0]),
+            true,
+        ),
+        // An end before the key is an empty range, which compares like a missing key.
+        (
+            Compare::version("b", CompareOp::Equal, 0).with_range("a"),
+            true,
+        ),
+        (
+            Compare::value("b", CompareOp::Equal, "1").with_range("a"),
+            false,
+        ),
+    ] {
+        let shown = format!("{compare:?}");
+        assert_eq!(holds(&mut client, compare).await, expected, "{shown}");
+    }
 }

@@ -55,12 +55,16 @@ async fn events(stream: &mut WatchStream, n_events: usize) -> Vec<Event> {
     events
 }
 
-async fn a_watcher_sees_what_comes_after_it(Conformance { mut client, .. }: Conformance) {
+async fn a_watcher_sees_what_comes_after_it(
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
+) {
     put(&mut client, "key", "before").await;
     let mut stream = client.watch("key", None).await.unwrap();
     let created = next(&mut stream).await;
     assert_eq!((created.created(), created.watch_id()), (true, 0));
-    assert_eq!(created.header().unwrap().revision(), 2);
+    assert_eq!(created.header().unwrap().revision(), base + 2);
     assert!(created.events().is_empty());
     for value in ["1", "2"] {
         let revision = put(&mut client, "key", value).await;
@@ -72,13 +76,23 @@ async fn a_watcher_sees_what_comes_after_it(Conformance { mut client, .. }: Conf
         };
         let kv = event.kv().unwrap();
         assert_eq!(event.event_type(), EventType::Put);
-        assert_eq!((kv.value(), kv.create_revision()), (value.as_bytes(), 2));
-        assert_eq!((kv.mod_revision(), kv.version()), (revision, revision - 1));
+        assert_eq!(
+            (kv.value(), kv.create_revision()),
+            (value.as_bytes(), base + 2)
+        );
+        assert_eq!(
+            (kv.mod_revision(), kv.version()),
+            (revision, revision - base - 1)
+        );
         assert!(event.prev_kv().is_none(), "only who asks is shown it");
     }
 }
 
-async fn a_revision_is_never_torn_apart(Conformance { mut client, .. }: Conformance) {
+async fn a_revision_is_never_torn_apart(
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
+) {
     let mut live = watch(&mut client, "k", WatchOptions::new().with_prefix()).await;
     for round in 0..5 {
         let ops = (0..20).map(|idx| TxnOp::put(format!("k{idx:02}"), format!("{round}"), None));
@@ -87,7 +101,9 @@ async fn a_revision_is_never_torn_apart(Conformance { mut client, .. }: Conforma
             .await
             .unwrap();
     }
-    let from_start = WatchOptions::new().with_prefix().with_start_revision(1);
+    let from_start = WatchOptions::new()
+        .with_prefix()
+        .with_start_revision(base + 2);
     let mut late = watch(&mut client, "k", from_start).await;
     for stream in [&mut live, &mut late] {
         let mut n_seen = 0;
@@ -108,7 +124,11 @@ async fn a_revision_is_never_torn_apart(Conformance { mut client, .. }: Conforma
     }
 }
 
-async fn a_deletion_shows_the_key_and_its_revision(Conformance { mut client, .. }: Conformance) {
+async fn a_deletion_shows_the_key_and_its_revision(
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
+) {
     put(&mut client, "k1", "v").await;
     put(&mut client, "k2", "v").await;
     let mut stream = watch(&mut client, "k", WatchOptions::new().with_prefix()).await;
@@ -118,7 +138,10 @@ async fn a_deletion_shows_the_key_and_its_revision(Conformance { mut client, .. 
     let all: Vec<_> = response.events().iter().map(shown).collect();
     assert_eq!(
         all,
-        [(EventType::Delete, "k1", 4), (EventType::Delete, "k2", 4)]
+        [
+            (EventType::Delete, "k1", base + 4),
+            (EventType::Delete, "k2", base + 4)
+        ]
     );
     let kv = response.events()[0].kv().unwrap();
     assert_eq!(
@@ -150,12 +173,18 @@ async fn prev_kv_shows_what_stood_there(Conformance { mut client, .. }: Conforma
     );
 }
 
-async fn a_start_revision_brings_the_past_back(Conformance { mut client, .. }: Conformance) {
+async fn a_start_revision_brings_the_past_back(
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
+) {
     for value in ["1", "2", "3"] {
         put(&mut client, "key", value).await;
     }
     client.delete("key", None).await.unwrap();
-    let options = WatchOptions::new().with_start_revision(3).with_prev_key();
+    let options = WatchOptions::new()
+        .with_start_revision(base + 3)
+        .with_prev_key();
     let mut stream = watch(&mut client, "key", options).await;
     put(&mut client, "key", "4").await;
     let events = events(&mut stream, 4).await;
@@ -165,10 +194,10 @@ async fn a_start_revision_brings_the_past_back(Conformance { mut client, .. }: C
         .map(|(kind, _, at)| (kind, at))
         .collect();
     let expected = [
-        (EventType::Put, 3),
-        (EventType::Put, 4),
-        (EventType::Delete, 5),
-        (EventType::Put, 6),
+        (EventType::Put, base + 3),
+        (EventType::Put, base + 4),
+        (EventType::Delete, base + 5),
+        (EventType::Put, base + 6),
     ];
     assert_eq!(all, expected);
     let before: Vec<_> = events
@@ -178,17 +207,25 @@ async fn a_start_revision_brings_the_past_back(Conformance { mut client, .. }: C
     assert_eq!(before, [Some(&b"1"[..]), Some(b"2"), Some(b"3"), None]);
 }
 
-async fn a_future_start_revision_waits(Conformance { mut client, .. }: Conformance) {
-    let options = WatchOptions::new().with_start_revision(4);
+async fn a_future_start_revision_waits(
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
+) {
+    let options = WatchOptions::new().with_start_revision(base + 4);
     let mut stream = watch(&mut client, "key", options).await;
     for value in ["1", "2", "3"] {
         put(&mut client, "key", value).await;
     }
     let first = events(&mut stream, 1).await;
-    assert_eq!(shown(&first[0]), (EventType::Put, "key", 4));
+    assert_eq!(shown(&first[0]), (EventType::Put, "key", base + 4));
 }
 
-async fn filters_leave_events_out(Conformance { mut client, .. }: Conformance) {
+async fn filters_leave_events_out(
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
+) {
     let filtered = |filter| WatchOptions::new().with_filters([filter]);
     let mut puts = watch(&mut client, "key", filtered(WatchFilterType::NoDelete)).await;
     let mut deletes = watch(&mut client, "key", filtered(WatchFilterType::NoPut)).await;
@@ -202,7 +239,7 @@ async fn filters_leave_events_out(Conformance { mut client, .. }: Conformance) {
             .map(shown)
             .map(|shown| shown.2)
             .collect::<Vec<_>>(),
-        [2, 4]
+        [base + 2, base + 4]
     );
     let deletes = events(&mut deletes, 2).await;
     assert_eq!(
@@ -211,7 +248,7 @@ async fn filters_leave_events_out(Conformance { mut client, .. }: Conformance) {
             .map(shown)
             .map(|shown| shown.2)
             .collect::<Vec<_>>(),
-        [3, 5]
+        [base + 3, base + 5]
     );
 }
 
@@ -286,7 +323,9 @@ async fn a_cancelled_watcher_ends_alone(Conformance { mut client, .. }: Conforma
 }
 
 async fn a_progress_request_is_answered_after_the_events(
-    Conformance { mut client, .. }: Conformance,
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
 ) {
     let mut stream = watch(&mut client, "key", WatchOptions::new()).await;
     put(&mut client, "key", "v").await;
@@ -296,26 +335,28 @@ async fn a_progress_request_is_answered_after_the_events(
     let progress = next(&mut stream).await;
     assert_eq!((progress.watch_id(), progress.events().len()), (-1, 0));
     assert!(!progress.created() && !progress.canceled());
-    assert_eq!(progress.header().unwrap().revision(), 3);
+    assert_eq!(progress.header().unwrap().revision(), base + 3);
 }
 
 async fn a_compacted_start_is_cancelled_with_the_revision(
-    Conformance { mut client, .. }: Conformance,
+    Conformance {
+        mut client, base, ..
+    }: Conformance,
 ) {
     for value in ["1", "2", "3", "4"] {
         put(&mut client, "key", value).await;
     }
-    client.compact(4, None).await.unwrap();
-    let old = Some(WatchOptions::new().with_start_revision(2));
+    client.compact(base + 4, None).await.unwrap();
+    let old = Some(WatchOptions::new().with_start_revision(base + 2));
     let mut stream = client.watch("key", old).await.unwrap();
     assert!(next(&mut stream).await.created());
     let cancelled = next(&mut stream).await;
     assert_eq!(
         (cancelled.canceled(), cancelled.compact_revision()),
-        (true, 4)
+        (true, base + 4)
     );
     assert_eq!(cancelled.watch_id(), 0);
-    let oldest = WatchOptions::new().with_start_revision(4);
+    let oldest = WatchOptions::new().with_start_revision(base + 4);
     stream.watch("key", Some(oldest)).await.unwrap();
     assert!(next(&mut stream).await.created(), "the stream goes on");
     let events = events(&mut stream, 2).await;
@@ -325,7 +366,7 @@ async fn a_compacted_start_is_cancelled_with_the_revision(
             .map(shown)
             .map(|shown| shown.2)
             .collect::<Vec<_>>(),
-        [4, 5]
+        [base + 4, base + 5]
     );
 }
 

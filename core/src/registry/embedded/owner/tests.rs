@@ -71,7 +71,7 @@ fn a_full_disk_refuses_what_takes_room_and_loses_nothing() {
     let (lease, _) = ask(&mut owner, |engine| engine.grant(7, 60)).unwrap();
     ask(&mut owner, move |engine| engine.put(put("leased", lease))).unwrap();
     ask(&mut owner, |engine| engine.put(put("plain", 0))).unwrap();
-    let hash = write(&owner.state.store).hash(3);
+    let hash = write(&owner.state.store).hashed_rows(3);
     let bytes = write(&owner.state.store).bytes();
 
     faulty.limit(Some(0));
@@ -105,7 +105,7 @@ fn a_full_disk_refuses_what_takes_room_and_loses_nothing() {
     if n_fitted == 0 {
         let store = write(&owner.state.store);
         assert_eq!(
-            (store.revision(), store.hash(3), store.bytes()),
+            (store.revision(), store.hashed_rows(3), store.bytes()),
             (3, hash, bytes)
         );
         let all = store.read(&KeyRange::new(&[0], &[0]), 3, Want::Count);
