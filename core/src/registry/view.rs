@@ -260,6 +260,9 @@ impl ViewBuilder {
         let suspect = Instance {
             state: State::Suspect,
             reason: Some(Arc::from("vanished from the registry without a word")),
+            // A row that was kept may count by another registry's revisions, higher than any that
+            // tells of it from now on.
+            mod_revision: known.mod_revision.min(revision),
             ..Instance::clone(known)
         };
         self.guard.vanished(suspect.service(), id, now);

@@ -205,6 +205,29 @@ async fn row_16_an_entry_is_written_also_in_a_registry_that_went_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn row_16_what_registers_in_the_new_registry_after_the_grace_is_believed() {
+    let cluster = Cluster::with_endpoints(1).await;
+    for state in [State::Pressured, State::Ready].repeat(10) {
+        cluster.registration.set_state(state);
+        sleep(SECOND).await;
+    }
+    // The reader lists an empty registry, and hears of nothing until its grace is over.
+    cluster.faults.silence(true);
+    cluster.faults.change_cluster_id();
+    cluster.faults.lose_data().await.unwrap();
+    cluster.never_missing_for(40 * SECOND).await;
+    cluster.faults.silence(false);
+    within(
+        "ready, at a revision far below the last",
+        15 * SECOND,
+        || cluster.shows(State::Ready),
+    )
+    .await;
+    cluster.never_missing_for(Duration::from_mins(1)).await;
+    assert!(cluster.shows(State::Ready));
+}
+
+#[tokio::test(start_paused = true)]
 async fn row_17_a_compaction_under_a_watcher_loses_nothing() {
     let cluster = Cluster::with_endpoints(1).await;
     let second = cluster.owner.register(identity(2), value(2));
