@@ -19,6 +19,7 @@ mod registry_faults;
 mod registry_guards;
 mod registry_instances;
 mod registry_kill;
+mod registry_listing;
 mod registry_process;
 mod registry_random;
 mod registry_rotation;

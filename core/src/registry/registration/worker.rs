@@ -21,6 +21,8 @@ use crate::instance::State;
 
 /// How often the own key is compared with what should stand there, though no event came.
 const SELF_CHECK: Duration = Duration::from_mins(1);
+/// How long after a watch was opened again the own key is looked at.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) struct Worker {
     pub(super) etcd: Arc<Etcd>,
@@ -135,6 +137,7 @@ impl Worker {
         let mut stream: Option<(WatchStream, usize)> = None;
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut check_at = next_check();
+        let claimed = Instant::now();
         loop {
             let Some((events, endpoint)) = &mut stream else {
                 stream = self
@@ -143,9 +146,7 @@ impl Worker {
                     .inspect_err(|error| tracing::debug!(%error, "the own entry is not watched"))
                     .ok();
                 if stream.is_some() {
-                    // What happened while nobody watched comes with the start revision, but not
-                    // if it was compacted, nor if the registry went back: look once.
-                    check_at = check_at.min(Instant::now() + Duration::from_secs(1));
+                    check_at = check_at.min(look_once(claimed));
                 } else if pause(&mut backoff, leases, lease).await.is_break() {
                     return Ok(());
                 }
@@ -393,6 +394,18 @@ impl Worker {
             })
             .await?;
         Ok(response.succeeded())
+    }
+}
+
+/// When the own key is looked at after a watch was opened. What happened while nobody watched comes
+/// with the start revision, but not if it was compacted, nor if the registry went back. Right behind our own write there is nothing
+/// to see, and thousands that come at once do not all look.
+fn look_once(claimed: Instant) -> Instant {
+    let now = Instant::now();
+    if now <= claimed + LOOK_AFTER {
+        next_check()
+    } else {
+        now + LOOK_AFTER
     }
 }
 

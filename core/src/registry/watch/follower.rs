@@ -214,12 +214,15 @@ impl Follower {
         position: &mut Option<Position>,
         backoff: &mut Backoff,
     ) -> Result<End, Error> {
-        let before = self.builder.snapshot();
-        let known = Known {
-            snapshot: &before,
-            since: self.since,
+        let listing = {
+            // Let go again before the view is followed: it may be large.
+            let before = self.builder.snapshot();
+            let known = Known {
+                snapshot: &before,
+                since: self.since,
+            };
+            list(&self.etcd, &self.config.prefix, &mut self.names, known).await?
         };
-        let listing = list(&self.etcd, &self.config.prefix, &mut self.names, known).await?;
         let listed = listing.position;
         self.since = None;
         self.take_listing(listing);
