@@ -31,10 +31,11 @@ pub(crate) struct Entry {
     pub(crate) takes_ms: i64,
 }
 
-/// The result of `Note`: who has noted it.
+/// The result of `Note`: who has noted it, and when by its own clock on the wall.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Noted {
     pub(crate) by: String,
+    pub(crate) at_s: i64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -80,6 +81,7 @@ async fn serves_if_it_is_told_to() {
                 tokio::time::sleep(Duration::from_millis(takes)).await;
                 Ok::<_, ServiceError>(Noted {
                     by: context.service().identity.id.to_string(),
+                    at_s: jiff::Timestamp::now().as_second(),
                 })
             }
         })
