@@ -4,6 +4,7 @@
 //! a client sees on the wire overrides what stands here. When it is away, everything goes on with
 //! what is known, for ever.
 
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -62,6 +63,31 @@ pub use watch::View;
 /// The registry that is used unless another is given.
 pub const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:2379";
 
+/// The environment's variable for [`RegistryConfig::ttl`].
+pub const TTL_VARIABLE: &str = "SKYNET_REGISTRY_TTL";
+/// What [`RegistryConfig::ttl`] may be.
+const TTL: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_mins(1);
+
+/// Reads a time to live, like `30s`.
+///
+/// # Errors
+/// [`TtlError`] for what is no time, or not from 5 s to 60 s.
+pub fn parse_ttl(text: &str) -> Result<Duration, TtlError> {
+    humantime::parse_duration(text)
+        .ok()
+        .filter(|ttl| TTL.contains(ttl))
+        .ok_or_else(|| TtlError {
+            given: text.to_owned(),
+        })
+}
+
+/// A text that is no time to live.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{given}` is no time from 5s to 60s")]
+pub struct TtlError {
+    given: String,
+}
+
 /// Where the registry is, and how long to wait for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistryConfig {
@@ -111,12 +137,18 @@ impl RegistryConfig {
         self
     }
 
-    /// Settings from `SKYNET_REGISTRY`, `SKYNET_PREFIX` and the variables in [`access`], the usual
-    /// ones where they are not set.
+    /// Settings from `SKYNET_REGISTRY`, `SKYNET_PREFIX`, [`TTL_VARIABLE`] and the variables in
+    /// [`access`], the usual ones where they are not set. A time to live that cannot be read is
+    /// warned of and passed over.
     pub fn from_env() -> Self {
         let mut config = std::env::var("SKYNET_REGISTRY")
             .map_or_else(|_| Self::default(), |endpoints| Self::at(&endpoints));
         config.access = Access::from_env();
+        match std::env::var(TTL_VARIABLE).map(|text| parse_ttl(&text)) {
+            Ok(Ok(ttl)) => config.ttl = ttl,
+            Ok(Err(error)) => tracing::warn!(%error, "{TTL_VARIABLE} is passed over"),
+            Err(_not_set) => {}
+        }
         match std::env::var("SKYNET_PREFIX") {
             Ok(prefix) => config.with_prefix(&prefix),
             Err(_) => config,
@@ -173,9 +205,7 @@ impl Registry {
     fn dialled(config: &RegistryConfig, dial: Dial) -> Result<Self, Error> {
         let (endpoints, access) = (&config.endpoints, config.access.clone());
         let etcd = Arc::new(Etcd::new(dial, endpoints, access, config.call_timeout)?);
-        let ttl = config
-            .ttl
-            .clamp(Duration::from_secs(5), Duration::from_mins(1));
+        let ttl = config.ttl.clamp(*TTL.start(), *TTL.end());
         let prefix = Arc::from(config.prefix.as_str());
         Ok(Self {
             shared: Arc::new(Shared {
@@ -285,5 +315,21 @@ impl Registry {
             let (etcd, prefix) = (Arc::clone(&shared.etcd), Arc::clone(&shared.prefix));
             Arc::new(LeaseKeeper::start(etcd, prefix, shared.ttl))
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_to_live_is_five_to_sixty_seconds() {
+        for (text, ttl) in [("5s", 5), ("30s", 30), ("1m", 60)] {
+            assert_eq!(parse_ttl(text), Ok(Duration::from_secs(ttl)), "{text}");
+        }
+        for text in ["", "30", "4s", "61s", "soon"] {
+            let error = parse_ttl(text).unwrap_err();
+            assert!(error.to_string().contains(text), "{error}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use clap::Args;
 use skynet::hint::Hint;
-use skynet::registry::{Access, DEFAULT_ENDPOINT, RegistryConfig};
+use skynet::registry::{Access, DEFAULT_ENDPOINT, RegistryConfig, TTL_VARIABLE, parse_ttl};
 
 use crate::state_folder;
 
@@ -86,6 +86,12 @@ pub struct HostArgs {
     /// programs
     #[arg(long)]
     pub allow_insecure: bool,
+
+    /// How long the entries of this host and its children outlive a silent process, 5s to 60s:
+    /// longer than two elections of the registry
+    #[arg(long, value_name = "DURATION", env = TTL_VARIABLE, default_value = "10s",
+          value_parser = parse_ttl)]
+    pub registry_ttl: Duration,
 
     /// How long a child may take to finish what it has before it gets SIGTERM; SIGKILL follows
     /// within 5 s
@@ -190,7 +196,10 @@ impl DaemonConfig {
         if !host.bind.is_loopback() && !host.allow_insecure {
             return Err(ConfigError::NotLoopback { bind: host.bind });
         }
-        let mut registry_config = RegistryConfig::default();
+        let mut registry_config = RegistryConfig {
+            ttl: host.registry_ttl,
+            ..RegistryConfig::default()
+        };
         if let Some(prefix) = &registry.prefix {
             registry_config = registry_config.with_prefix(prefix);
         }
@@ -226,6 +235,8 @@ impl DaemonConfig {
         let mut set = |name: &str, value: String| drop(env.insert(name.to_owned(), value));
         set("SKYNET_REGISTRY", endpoints.join(","));
         set("SKYNET_PREFIX", self.registry_config.prefix.clone());
+        let ttl = humantime::format_duration(self.registry_config.ttl);
+        set(TTL_VARIABLE, ttl.to_string());
         for (name, value) in self.registry_config.access.to_env() {
             set(name, value);
         }
@@ -294,7 +305,7 @@ mod tests {
     fn a_whole_line_is_understood() {
         let config = config(
             "--registry http://a:1,http://b:2 --prefix x --region east --host h1 --bind 127.0.1.1 \
-             --ports 9100-9199 --state /tmp/s --drain 1s --registry-user svc \
+             --ports 9100-9199 --state /tmp/s --drain 1s --registry-ttl 30s --registry-user svc \
              --registry-password-file /run/pw --registry-ca /tls/ca.pem services.toml",
         )
         .unwrap();
@@ -309,6 +320,8 @@ mod tests {
         let env = config.child_env(&endpoints);
         assert_eq!(env["SKYNET_REGISTRY"], "http://a:1,http://b:2");
         assert_eq!(env["SKYNET_PREFIX"], "/x");
+        assert_eq!(config.registry_config.ttl, Duration::from_secs(30));
+        assert_eq!(env["SKYNET_REGISTRY_TTL"], "30s");
         assert_eq!(env["SKYNET_REGISTRY_USER"], "svc");
         assert_eq!(env["SKYNET_REGISTRY_PASSWORD_FILE"], "/run/pw");
         assert_eq!(env["SKYNET_REGISTRY_CA"], "/tls/ca.pem");
