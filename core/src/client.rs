@@ -161,7 +161,17 @@ struct ServiceShared {
 /// The peers that the query chose in the snapshot that was seen last.
 struct Known {
     seen: Option<Arc<Snapshot>>,
-    peers: Arc<[Arc<Peer>]>,
+    peers: Arc<[Choice]>,
+}
+
+/// An instance that may be chosen.
+struct Choice {
+    peer: Arc<Peer>,
+    /// It vanished from the registry without a word: it counts only while its connection stands.
+    vanished: bool,
+    /// Only when no other can be called. Where most of a service vanished at once, those that
+    /// answer are as good as the others, which could not carry the load of all.
+    last: bool,
 }
 
 impl ServiceClient {
@@ -226,11 +236,19 @@ impl ServiceClient {
         let now = Instant::now();
         let place = &self.shared.client.shared.place;
         let peers = self.peers();
-        let candidates: Vec<balance::Candidate> = peers
+        let choices: Vec<&Choice> = peers
             .iter()
-            .map(|peer| {
+            .filter(|choice| !choice.vanished || choice.peer.is_connected())
+            .collect();
+        let candidates: Vec<balance::Candidate> = choices
+            .iter()
+            .map(|Choice { peer, last, .. }| {
                 let tried = tried.contains(&peer.instance.id());
-                peer.candidate(place.nearness(&peer.instance), tried, now)
+                let nearness = place.nearness(&peer.instance);
+                balance::Candidate {
+                    last: *last,
+                    ..peer.candidate(nearness, tried, now)
+                }
             })
             .collect();
         let turn = Turn {
@@ -239,11 +257,11 @@ impl ServiceClient {
         };
         let draw = |below| fastrand::usize(..below);
         let index = balance::choose(&candidates, self.policy, turn, draw)?;
-        peers.get(index).map(Arc::clone)
+        choices.get(index).map(|choice| Arc::clone(&choice.peer))
     }
 
     /// The peers of the newest snapshot; recomputed only when there is a new one.
-    fn peers(&self) -> Arc<[Arc<Peer>]> {
+    fn peers(&self) -> Arc<[Choice]> {
         let shared = &self.shared;
         let snapshot = Arc::clone(&shared.changes.borrow());
         let mut known = shared.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -260,10 +278,11 @@ impl ServiceClient {
                     .instances()
                     .filter(|it| it.registered && shared.query.matches(it, &facts))
             };
-            known.peers = peers_of(pool, candidates(), |state| state == State::Ready);
-            if known.peers.is_empty() {
+            let choices = |wanted| choices_of(pool, &snapshot, candidates(), wanted);
+            known.peers = choices(State::Ready);
+            if known.peers.iter().all(|choice| choice.vanished) {
                 // Better one that asks for less than none.
-                known.peers = peers_of(pool, candidates(), |state| state == State::Pressured);
+                known.peers = choices(State::Pressured);
             }
             known.seen = Some(snapshot);
         }
@@ -288,16 +307,22 @@ impl ServiceClient {
     }
 }
 
-fn peers_of<'a>(
+fn choices_of<'a>(
     pool: &Pool,
+    snapshot: &Snapshot,
     candidates: impl Iterator<Item = &'a Arc<Instance>>,
-    wanted: impl Fn(State) -> bool,
-) -> Arc<[Arc<Peer>]> {
+    wanted: State,
+) -> Arc<[Choice]> {
     candidates
-        .filter(|it| wanted(it.state) || it.state == State::Suspect)
-        .filter_map(|it| Some((it.state, pool.peer(it)?)))
-        .filter(|(state, peer)| *state != State::Suspect || peer.is_connected())
-        .map(|(_, peer)| peer)
+        .filter(|it| it.state == wanted || it.state == State::Suspect)
+        .filter_map(|it| {
+            let vanished = it.state == State::Suspect;
+            Some(Choice {
+                peer: pool.peer(it)?,
+                vanished,
+                last: vanished && !snapshot.alarms().contains_key(&**it.service()),
+            })
+        })
         .collect()
 }
 

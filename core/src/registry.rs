@@ -294,7 +294,8 @@ impl Registry {
         let shared = &self.shared;
         let entry = Entry { kind, decisions: 0 };
         let (etcd, prefix) = (Arc::clone(&shared.etcd), Arc::clone(&shared.prefix));
-        registration::Handle::start(etcd, self.keeper(), prefix, entry)
+        let doubts = shared.doubts.subscribe();
+        registration::Handle::start(etcd, self.keeper(), prefix, entry, doubts)
     }
 
     /// Gives the process's lease back, with every entry that still hangs on it: the last step of a

@@ -40,6 +40,8 @@ pub(super) struct Candidate {
     pub(super) availability: Availability,
     /// Whether this call has tried it already.
     pub(super) tried: bool,
+    /// Only when no other can be called: it vanished from the registry, and still answers.
+    pub(super) last: bool,
 }
 
 /// What a call on the same host costs, beside one over the network.
@@ -79,6 +81,7 @@ pub(super) fn choose(
         usable
     };
     prefer(&mut pool, |index| !candidates[index].tried);
+    prefer(&mut pool, |index| !candidates[index].last);
     let is_local = |index: &usize| candidates[*index].nearness != Nearness::Far;
     let local = (0..candidates.len()).filter(is_local).count();
     let local_usable = pool.iter().filter(|index| is_local(index)).count();
@@ -134,6 +137,7 @@ mod tests {
         nearness: Nearness::SameRegion,
         availability: Availability::Usable,
         tried: false,
+        last: false,
     };
 
     fn choose_any(candidates: &[Candidate], draw: impl FnMut(usize) -> usize) -> Option<usize> {
@@ -216,6 +220,20 @@ mod tests {
             Some(0),
             "the only one may be tried again"
         );
+    }
+
+    #[test]
+    fn what_vanished_is_called_when_nothing_else_is_there() {
+        let vanished = Candidate {
+            last: true,
+            ..PLAIN
+        };
+        let down = Candidate {
+            availability: Availability::Unreachable,
+            ..PLAIN
+        };
+        assert_eq!(shares(&[vanished, PLAIN]), [0, 1_000]);
+        assert_eq!(shares(&[vanished, down]), [1_000, 0]);
     }
 
     proptest! {

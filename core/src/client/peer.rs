@@ -132,6 +132,7 @@ impl Peer {
                 Availability::Usable
             },
             tried,
+            last: false,
         }
     }
 

@@ -121,6 +121,7 @@ mod tests {
             nearness: Nearness::SameRegion,
             availability: Availability::Usable,
             tried: false,
+            last: false,
         }
     }
 

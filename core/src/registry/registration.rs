@@ -19,6 +19,7 @@ use super::lease::LeaseKeeper;
 use super::value::{HostValue, InstanceValue};
 use crate::instance::State;
 
+mod check;
 mod claim;
 mod worker;
 
@@ -40,6 +41,7 @@ impl Handle {
         keeper: Arc<LeaseKeeper>,
         prefix: Arc<str>,
         entry: Entry,
+        doubts: watch::Receiver<u64>,
     ) -> Self {
         let (stands_sender, stands) = watch::channel(false);
         let (wish_sender, wish) = watch::channel(entry.registered());
@@ -60,6 +62,7 @@ impl Handle {
             mod_revision: 0,
             watch_from: 1,
             is_overtaken: false,
+            doubts,
         };
         Self {
             entry,

@@ -309,3 +309,30 @@ async fn a_format_of_another_release_is_refused_with_a_word() {
     let standing = standing.kvs()[0].value_str().unwrap().to_owned();
     assert!(standing.contains(r#""format":1"#), "{standing}");
 }
+
+/// Nobody watches the claim on the address: the look that follows a broken watch, and each minute
+/// anyway, finds it.
+#[tokio::test]
+async fn a_claim_that_is_gone_is_made_again() {
+    let mut server = TestRegistry::embedded().await.unwrap();
+    let registry = Registry::new(&config(&server)).unwrap();
+    let registration = registry.register(identity(1), value(9001));
+    within("registered", registration.registered()).await;
+    let mut etcd = etcd_client(&server).await;
+    let claim = "/test/addr/h/9001";
+    let deleted = etcd.delete(claim, None).await.unwrap();
+    assert_eq!(deleted.deleted(), 1);
+    server.kill().await;
+    server.restart().await.unwrap();
+    let made_again = async {
+        loop {
+            let standing = etcd.get(claim, None).await;
+            if standing.is_ok_and(|standing| standing.count() == 1) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    within("claimed again", made_again).await;
+    assert!(*registration.stands().borrow());
+}

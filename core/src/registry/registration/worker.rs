@@ -15,6 +15,7 @@ use super::super::entry::{Entry, EntryKind, Holder};
 use super::super::error::Error;
 use super::super::etcd::Etcd;
 use super::super::lease::LeaseKeeper;
+use super::check::Check;
 use super::claim::is_alive;
 use crate::backoff::Backoff;
 use crate::instance::State;
@@ -44,13 +45,8 @@ pub(super) struct Worker {
     pub(super) watch_from: i64,
     /// A write of ours was refused because another stood there than we know.
     pub(super) is_overtaken: bool,
-}
-
-/// What a look at the own key told of the registry.
-enum History {
-    GoesOn,
-    /// It is behind what we had seen.
-    WentBack,
+    /// Counts how often the registry turned out to be another one: then we look at once.
+    pub(super) doubts: watch::Receiver<u64>,
 }
 
 impl Worker {
@@ -168,7 +164,7 @@ impl Worker {
                         // After a compaction the entry itself says where to go on.
                         stream = None;
                         let waited = pause(&mut backoff, leases, lease).await;
-                        if waited.is_break() || self.check(lease).await?.is_break() {
+                        if waited.is_break() || self.check(lease).await? == Check::Lost {
                             return Ok(());
                         }
                         continue;
@@ -193,13 +189,14 @@ impl Worker {
                         check_at = self.sooner_if_overtaken(check_at);
                     }
                 }
+                Ok(()) = self.doubts.changed() => check_at = Instant::now(),
                 () = sleep_until(check_at) => {
                     check_at = next_check();
                     match self.check(lease).await? {
-                        ControlFlow::Break(()) => return Ok(()),
+                        Check::Stands => {}
                         // The stream waits for revisions that come again only in a long time.
-                        ControlFlow::Continue(History::WentBack) => stream = None,
-                        ControlFlow::Continue(History::GoesOn) => {}
+                        Check::WatchAgain => stream = None,
+                        Check::Lost => return Ok(()),
                     }
                     check_at = self.sooner_if_overtaken(check_at);
                     backoff.reset();
@@ -267,44 +264,8 @@ impl Worker {
         }
     }
 
-    /// Compares what stands with what should; breaks when the entry is gone. What is read counts,
-    /// also where it is older than what we know: a registry may have been put back.
-    async fn check(&mut self, lease: i64) -> Result<ControlFlow<(), History>, Error> {
-        let key = self.key();
-        let response = self
-            .etcd
-            .call("check the own entry", |mut client| {
-                let key = key.as_str();
-                async move { client.get(key, None).await }
-            })
-            .await?;
-        let revision = response
-            .header()
-            .map_or(0, etcd_client::ResponseHeader::revision);
-        let history = if revision + 1 < self.watch_from {
-            tracing::warn!(
-                revision,
-                "the registry went back, following the own entry from there"
-            );
-            History::WentBack
-        } else {
-            History::GoesOn
-        };
-        self.watch_from = revision + 1;
-        let Some(kv) = response.kvs().first() else {
-            self.stands.send_replace(false);
-            self.keeper.replace(lease);
-            return Ok(ControlFlow::Break(()));
-        };
-        self.mod_revision = kv.mod_revision();
-        if !self.adopt(kv.value())? || kv.lease() != lease {
-            self.write_own(lease).await?;
-        }
-        Ok(ControlFlow::Continue(history))
-    }
-
     /// Writes the entry over the revision that we know; when another was faster, its event tells.
-    async fn write_own(&mut self, lease: i64) -> Result<(), Error> {
+    pub(super) async fn write_own(&mut self, lease: i64) -> Result<(), Error> {
         let key = self.key();
         let value = self.own.encode(lease).map_err(|source| Error::BadValue {
             key: key.clone(),

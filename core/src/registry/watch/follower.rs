@@ -2,7 +2,7 @@
 //!
 //! Invariants: a watch starts at the revision behind its listing; a compaction means listing again,
 //! and the difference is applied; a stream that says nothing for 12 s though it is asked every 5 s
-//! is given up for another endpoint; before a watch is resumed the registry is asked who it is.
+//! is given up for another endpoint; behind each opening the registry is asked who it is.
 //! etcd-client does not resume watches by itself.
 
 use std::sync::Arc;
@@ -97,7 +97,7 @@ impl Follower {
         loop {
             let attempt = match position {
                 None => self.list_and_follow(&mut position, &mut backoff).await,
-                Some(known) => self.resume(known, &mut backoff).await,
+                Some(known) => self.follow(known, &mut backoff).await,
             };
             match attempt {
                 Ok(End::ListAgain) => position = None,
@@ -224,6 +224,10 @@ impl Follower {
             list(&self.etcd, &self.config.prefix, &mut self.names, known).await?
         };
         let listed = listing.position;
+        // Behind the listing, which may have come from another registry than what was seen before.
+        if self.doubt.is_none() {
+            self.ask_history().await?;
+        }
         self.since = None;
         self.take_listing(listing);
         *position = Some(listed);
@@ -250,22 +254,31 @@ impl Follower {
         self.heard();
     }
 
-    /// Goes on behind what was seen, if it is still the same registry.
-    async fn resume(&mut self, position: Position, backoff: &mut Backoff) -> Result<End, Error> {
+    /// Asks whether it is still the registry that is known; if not, a listing has to follow.
+    async fn ask_who(&mut self) -> Result<(), Error> {
         let (cluster, at) = who(&self.etcd, &self.config.prefix).await?;
         let reading = Reading {
             etcd: at.cluster_id,
             cluster: cluster.map(|cluster| cluster.id),
             revision: at.revision,
         };
-        self.doubt = match (self.origin.doubt(reading), self.origin.witness()) {
-            (None, Some(witness)) if !self.stands(witness).await? => Some(Doubt::WentBack),
-            (doubt, _) => doubt,
-        };
-        if self.doubt.is_some() {
-            return Ok(End::ListAgain);
+        self.doubt = self.origin.doubt(reading);
+        if self.doubt.is_none() {
+            self.ask_history().await?;
         }
-        self.follow(position, backoff).await
+        Ok(())
+    }
+
+    /// Doubts the registry if its history lacks the newest write that was seen.
+    async fn ask_history(&mut self) -> Result<(), Error> {
+        let stands = match self.origin.witness() {
+            Some(witness) => self.stands(witness).await?,
+            None => true,
+        };
+        if !stands {
+            self.doubt = Some(Doubt::WentBack);
+        }
+        Ok(())
     }
 
     /// Whether the registry's history still has a write that was seen.
@@ -297,6 +310,12 @@ impl Follower {
     async fn follow(&mut self, position: Position, backoff: &mut Backoff) -> Result<End, Error> {
         let from = position.revision.max(self.builder.revision());
         let (mut stream, endpoint) = self.open(from).await?;
+        // Behind the opening, which may have ended at another registry; if this one goes away now,
+        // so does the stream.
+        self.ask_who().await?;
+        if self.doubt.is_some() {
+            return Ok(End::ListAgain);
+        }
         let resync_at = Instant::now() + RESYNC.mul_f64(0.8 + 0.4 * fastrand::f64());
         let mut heard = Instant::now();
         let mut ask_at = heard + ASK_EVERY;
