@@ -109,10 +109,13 @@ pub(super) async fn who(
     prefix: &str,
 ) -> Result<(Option<ClusterValue>, Position), Error> {
     let key = Key::Cluster.path(prefix);
+    let options = etcd
+        .reads_one_node()
+        .then(|| GetOptions::new().with_serializable());
     let response = etcd
         .call("look who the registry is", |mut client| {
-            let key = key.as_str();
-            async move { client.get(key, None).await }
+            let (key, options) = (key.as_str(), options.clone());
+            async move { client.get(key, options).await }
         })
         .await?;
     let value = match response.kvs().first() {
