@@ -2,8 +2,8 @@
 //!
 //! etcd-client spreads calls over all endpoints, dead ones included, so each endpoint has a client
 //! of its own, and one of them is current. Invariants: every call has a deadline, and one exchange
-//! in flight at most; an endpoint that fails is left at once and its connection thrown away. What
-//! answers mean stands in [`super::refusal`], who is next in [`super::rotation`]. This file and its
+//! in flight at most; an endpoint that fails is left at once and its connection thrown away, unless
+//! it says itself that there is no leader. What answers mean stands in [`super::refusal`], who is next in [`super::rotation`]. This file and its
 //! siblings below `registry/` are the only ones that name the etcd client.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,7 +25,9 @@ use crate::hint::{Hint, chain};
 
 /// The first and the longest pause before an endpoint is asked again when all have failed, or when
 /// the registry has too much to do.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// The least such pause when every endpoint has said that there is no leader: elections take longer.
+const ELECTION_PAUSE: Duration = Duration::from_millis(300);
 /// When the way to every endpoint is shut, waiting longer does not help the one who asks; those who
 /// cannot do without ask again.
 const SHUT_FOR: Duration = Duration::from_secs(1);
@@ -174,13 +176,20 @@ impl Etcd {
                 }
                 Ok(Err(Failure::Said(said))) => {
                     let moves = said.verdict == Verdict::NextEndpoint;
+                    // The node itself has spoken, so the way to it is good: while there is no
+                    // leader, everybody would connect anew to everybody, again and again.
+                    let spoken = said.refusal == Some(Refusal::NoLeader);
+                    let least = if spoken { ELECTION_PAUSE } else { PAUSES.0 };
                     asking.note(said);
-                    if moves {
+                    if moves && spoken {
+                        self.rotation()
+                            .failed(index, false, Instant::now(), by_chance);
+                    } else if moves {
                         self.move_on(index, used, false);
                     }
                     // Nobody waits for the first of several to fail, only for all of them.
                     if !moves || asking.failed.is_multiple_of(self.endpoints.len()) {
-                        asking.pause().await;
+                        asking.pause(least).await;
                     }
                 }
                 Err(elapsed) => {
@@ -374,8 +383,8 @@ impl Asking {
         self.last.get_or_insert_with(|| Box::new(elapsed));
     }
 
-    async fn pause(&mut self) {
-        sleep(self.pauses.next_wait().min(self.left())).await;
+    async fn pause(&mut self, least: Duration) {
+        sleep(self.pauses.next_wait().max(least).min(self.left())).await;
     }
 }
 

@@ -361,6 +361,27 @@ async fn row_33_too_many_requests_are_answered_with_patience() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn row_14_without_a_leader_nobody_connects_anew() {
+    let cluster = Cluster::with_endpoints(3).await;
+    cluster.faults.lose_leader(true);
+    // The streams that broke off are opened anew once.
+    cluster.never_missing_for(10 * SECOND).await;
+    let before = cluster.faults.tally();
+    cluster.never_missing_for(Duration::from_mins(1)).await;
+    let after = cluster.faults.tally();
+    let connected = after.connections - before.connections;
+    assert!(connected <= 6, "{connected} new connections in a minute");
+    let asked = after.calls.values().sum::<usize>() - before.calls.values().sum::<usize>();
+    // Lease, own key, and the reader's: each asks three endpoints twice a second at most.
+    assert!(asked <= 60 * 2 * 3 * 3, "{asked} calls in a minute");
+    cluster.faults.lose_leader(false);
+    within("registered", 15 * SECOND, || {
+        cluster.lease() != 0 && cluster.shows(State::Ready)
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn rows_11_to_14_a_frozen_registry_costs_nothing_but_time() {
     for leases in [Leases::Stand, Leases::Expire] {
         let cluster = Cluster::with_endpoints(1).await;

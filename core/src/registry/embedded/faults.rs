@@ -99,6 +99,7 @@ struct Own {
     silent: watch::Sender<bool>,
     answer_after: Mutex<Duration>,
     refusals: AtomicUsize,
+    leaderless: AtomicBool,
     replay: Mutex<Replay>,
     tally: Mutex<Tally>,
     at_once: Mutex<BTreeMap<String, usize>>,
@@ -242,6 +243,17 @@ impl Faults {
     pub fn refuse(&self, n: usize) {
         for one in &self.switches {
             one.own.refusals.store(n, Ordering::Relaxed);
+        }
+    }
+
+    /// Refuses every call with "no leader", as a member without a quorum does; streams that stand
+    /// break off.
+    pub fn lose_leader(&self, lost: bool) {
+        for one in &self.switches {
+            one.own.leaderless.store(lost, Ordering::Relaxed);
+        }
+        if lost {
+            self.cut();
         }
     }
 

@@ -62,6 +62,9 @@ where
             if switches.takes_refusal() {
                 return Ok(Status::from(Refusal::TooManyRequests).into_http());
             }
+            if switches.own.leaderless.load(Ordering::Relaxed) {
+                return Ok(Status::unavailable("etcdserver: no leader").into_http());
+            }
             let response = inner.call(request).await;
             let wait = *lock(&switches.own.answer_after);
             if !wait.is_zero() {
