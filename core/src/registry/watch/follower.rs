@@ -339,9 +339,13 @@ impl Follower {
                         backoff.reset();
                     }
                 }
+                () = sleep_until(heard + SILENCE) => {
+                    self.etcd.leave(endpoint);
+                    return Ok(End::Resume);
+                }
                 () = sleep_until(ask_at) => {
                     ask_at += ASK_EVERY;
-                    if heard.elapsed() > SILENCE || stream.request_progress().await.is_err() {
+                    if stream.request_progress().await.is_err() {
                         self.etcd.leave(endpoint);
                         return Ok(End::Resume);
                     }

@@ -34,6 +34,10 @@ pub(crate) struct Truth {
     pub(crate) state: State,
     /// `None` while nobody can know it.
     pub(crate) wish: Option<bool>,
+    /// The lease that its key hung on when it was last wished something.
+    pub(crate) wished_on: i64,
+    /// It has followed the wish, which therefore outlives its key.
+    pub(crate) has_heard: bool,
     /// When it last changed: came, changed its state, was wished something, ended.
     pub(crate) changed: Instant,
     pub(crate) ended: Option<Instant>,
@@ -131,6 +135,8 @@ impl Model {
             process,
             state: State::Ready,
             wish: Some(true),
+            wished_on: 0,
+            has_heard: true,
             changed: now,
             ended: None,
             gone: None,
@@ -158,6 +164,22 @@ impl Model {
             truth.wish = None;
             // Restored entries of the dead stand until their leases end.
             truth.gone = None;
+        }
+    }
+
+    /// Looks how a wish fares: it stands in the instance's key until the instance has heard it, and
+    /// is lost with the key if that goes first.
+    pub(crate) fn follow_wish(&mut self, id: InstanceId, told: bool, lease: i64) {
+        let Some(truth) = self.truths.iter_mut().find(|truth| truth.id == id) else {
+            return;
+        };
+        if truth.wish.is_none() || truth.has_heard {
+            return;
+        }
+        if truth.wish == Some(told) {
+            truth.has_heard = true;
+        } else if lease != truth.wished_on {
+            truth.wish = None;
         }
     }
 

@@ -277,7 +277,12 @@ impl World {
         };
         self.n_wishes += 1;
         truth.wish = None;
+        truth.has_heard = false;
         let (id, number) = (truth.id, self.n_wishes);
+        let lease = self.key(id).map_or(0, |standing| standing.lease);
+        if let Some(truth) = self.model.living(process).next() {
+            truth.wished_on = lease;
+        }
         let entry = id.as_u128() % 100 - 1;
         // The generation that the instance was made in is in its id.
         let generation = std::mem::replace(&mut self.generation, id.as_u128() / 100);
@@ -442,6 +447,22 @@ impl World {
         let disturbed = self.disturbed();
         self.model.pass(&disturbed, now);
         let standing = self.faults.standing(&format!("{PREFIX}/instances/"));
+        for (process, program) in self.programs.iter().enumerate() {
+            // Wishes are for the first instance of a program.
+            let first = self.model.living(process).next().map(|truth| truth.id);
+            let told = program
+                .as_ref()
+                .and_then(|program| program.registrations.first());
+            if let (Some(id), Some(registration)) = (first, told) {
+                let ending = format!("/{id}");
+                let lease = standing
+                    .iter()
+                    .find(|one| one.key.ends_with(&ending))
+                    .map_or(0, |one| one.lease);
+                self.model
+                    .follow_wish(id, *registration.wish().borrow(), lease);
+            }
+        }
         let stands = |id: InstanceId| {
             let ending = format!("/{id}");
             standing.iter().any(|one| one.key.ends_with(&ending))
