@@ -23,6 +23,8 @@ const MISSING: Duration = Duration::from_secs(2);
 /// Separated for longer, an instance may have been given up: its lease ends after 6 s at the
 /// earliest, and it is suspected for 30 s, less the time that it has to come back.
 const GIVEN_UP: Duration = Duration::from_secs(20);
+/// How long a listing may take.
+const LISTING: Duration = Duration::from_secs(5);
 /// How long one that is dead may be shown as suspect, behind its end in the registry.
 const SUSPECT: Duration = Duration::from_secs(90);
 
@@ -103,6 +105,8 @@ pub(crate) struct Model {
     /// When all leases last got their whole time.
     leases_renewed: Instant,
     n_breaks: usize,
+    /// When that last happened.
+    broke: Instant,
 }
 
 /// Which faults go on.
@@ -126,6 +130,7 @@ impl Model {
             separated: [None; PROCESSES],
             leases_renewed: now,
             n_breaks: 0,
+            broke: now,
         }
     }
 
@@ -159,6 +164,7 @@ impl Model {
     /// The registry's history is no longer what it was: what was written may be gone.
     pub(crate) fn broke(&mut self, now: Instant) {
         self.n_breaks += 1;
+        self.broke = now;
         self.leases_renewed = now;
         for truth in &mut self.truths {
             truth.wish = None;
@@ -239,7 +245,9 @@ impl Model {
                     seen.revision
                 ));
             }
-            seen.n_breaks = self.n_breaks;
+            // A listing that was under way when history broke again goes back once more.
+            let is_fresh = now - self.broke < LISTING;
+            seen.n_breaks = self.n_breaks - usize::from(is_fresh);
         }
         seen.revision = revision;
         let calm = self.all_disturbed.max(self.readers_disturbed[reader]);
