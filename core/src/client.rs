@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::instance::{Instance, InstanceId, State};
-use crate::query::{Facts, Query};
+use crate::query::{self, Query, StatsTable};
 use crate::registry::snapshot::Snapshot;
 use crate::registry::{Registry, View};
 use balance::Nearness;
@@ -103,12 +103,10 @@ impl Client {
 
     /// The same from a given place.
     pub fn connect_from(registry: &Registry, place: Place) -> Self {
+        let view = registry.view();
+        let pool = Pool::new(view.changes());
         Self {
-            shared: Arc::new(Shared {
-                view: registry.view(),
-                pool: Pool::new(),
-                place,
-            }),
+            shared: Arc::new(Shared { view, pool, place }),
         }
     }
 
@@ -238,7 +236,7 @@ impl ServiceClient {
         let peers = self.peers();
         let choices: Vec<&Choice> = peers
             .iter()
-            .filter(|choice| !choice.vanished || choice.peer.is_connected())
+            .filter(|choice| !choice.last || choice.peer.is_connected())
             .collect();
         let candidates: Vec<balance::Candidate> = choices
             .iter()
@@ -272,13 +270,14 @@ impl ServiceClient {
         if !same {
             let pool = &shared.client.shared.pool;
             pool.retain(&snapshot);
-            let facts = Facts::at(jiff::Timestamp::now());
-            let candidates = || {
-                snapshot
-                    .instances()
-                    .filter(|it| it.registered && shared.query.matches(it, &facts))
-            };
-            let choices = |wanted| choices_of(pool, &snapshot, candidates(), wanted);
+            let (stats, now) = (StatsTable::new(), jiff::Timestamp::now());
+            let mut candidates = Vec::new();
+            query::Known::new(&snapshot, &stats, now).each_match(&shared.query, |instance| {
+                if instance.registered {
+                    candidates.push(instance);
+                }
+            });
+            let choices = |wanted| choices_of(pool, &snapshot, &candidates, wanted);
             known.peers = choices(State::Ready);
             if known.peers.iter().all(|choice| choice.vanished) {
                 // Better one that asks for less than none.
@@ -307,13 +306,14 @@ impl ServiceClient {
     }
 }
 
-fn choices_of<'a>(
+fn choices_of(
     pool: &Pool,
     snapshot: &Snapshot,
-    candidates: impl Iterator<Item = &'a Arc<Instance>>,
+    candidates: &[&Arc<Instance>],
     wanted: State,
 ) -> Arc<[Choice]> {
     candidates
+        .iter()
         .filter(|it| it.state == wanted || it.state == State::Suspect)
         .filter_map(|it| {
             let vanished = it.state == State::Suspect;

@@ -22,8 +22,10 @@ use crate::service::Context;
 
 /// How long a call may take unless its options say otherwise: the original's give-up time.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
+/// The longest deadline.
+const FOR_EVER: Duration = Duration::from_hours(24 * 365);
 /// How many instances one call may reach.
-const ATTEMPTS: u32 = 3;
+pub(super) const ATTEMPTS: u32 = 3;
 
 /// How one call is made.
 #[derive(Debug, Clone)]
@@ -174,7 +176,9 @@ impl ServiceClient {
     }
 
     async fn run(&self, plan: &CallPlan) -> Result<(Arc<Peer>, Reply), CallError> {
-        let deadline = Instant::now() + plan.within;
+        // Whoever says "for ever" gets what is as good as that.
+        let now = Instant::now();
+        let deadline = now.checked_add(plan.within).unwrap_or(now + FOR_EVER);
         self.earn();
         let mut tried = Vec::new();
         let mut attempts = 0;
@@ -187,15 +191,16 @@ impl ServiceClient {
             let sent = self
                 .attempt_hedged(plan, &peer, attempts, deadline, &tried)
                 .await;
-            let peer = sent.other.unwrap_or(peer);
-            attempts += sent.hedged;
             let failure = match sent.ended {
-                Attempt::Answered(reply) => return Ok((peer, reply)),
+                Attempt::Answered(reply) => {
+                    let answered = sent.other.filter(|_| sent.by_other).unwrap_or(peer);
+                    return Ok((answered, reply));
+                }
                 Attempt::NotConnected if Instant::now() < deadline => continue,
                 Attempt::NotConnected => return Err(self.gave_up(plan, attempts, last)),
                 Attempt::Failed(failure) => failure,
             };
-            attempts += 1;
+            attempts += 1 + u32::from(sent.other.is_some());
             let again = match failure.retry() {
                 Retry::Safe => true,
                 Retry::IfIdempotent => plan.idempotent,
@@ -211,6 +216,7 @@ impl ServiceClient {
                 });
             }
             tried.push(peer.instance.id());
+            tried.extend(sent.other.map(|other| other.instance.id()));
             last = Some(failure);
         }
     }

@@ -11,17 +11,17 @@ use futures_util::future::{Either, select};
 use tokio::time::{Instant, sleep};
 
 use super::ServiceClient;
-use super::call::{Attempt, CallPlan, attempt};
+use super::call::{ATTEMPTS, Attempt, CallPlan, attempt};
 use super::peer::Peer;
 use crate::instance::InstanceId;
 
 /// What became of an attempt.
 pub(super) struct Sent {
     pub(super) ended: Attempt,
-    /// With whom it ended, when that is not whom it began with.
+    /// Who got a request beside the first one.
     pub(super) other: Option<Arc<Peer>>,
-    /// How many requests went out beside the first: 0 or 1.
-    pub(super) hedged: u32,
+    /// Whether it ended with that other one.
+    pub(super) by_other: bool,
 }
 
 impl Sent {
@@ -29,7 +29,7 @@ impl Sent {
         Self {
             ended,
             other: None,
-            hedged: 0,
+            by_other: false,
         }
     }
 }
@@ -49,7 +49,8 @@ impl ServiceClient {
         tried: &[InstanceId],
     ) -> Sent {
         let first = pin!(attempt(peer, plan, number, deadline));
-        let Some(after) = plan.hedge else {
+        let room = number + 1 < ATTEMPTS;
+        let Some(after) = plan.hedge.filter(|_| room) else {
             return Sent::once(first.await);
         };
         let first = match select(first, pin!(sleep(after))).await {
@@ -63,8 +64,8 @@ impl ServiceClient {
         let (is_first, ended) = first_answer(first, second).await;
         Sent {
             ended,
-            other: (!is_first).then(|| Arc::clone(&other)),
-            hedged: 1,
+            other: Some(Arc::clone(&other)),
+            by_other: !is_first,
         }
     }
 
@@ -83,16 +84,20 @@ impl ServiceClient {
     }
 }
 
-/// The end of whichever is answered first, and whether that is the first; of two failures the
-/// later.
+/// The end of whichever is answered first, and whether that is the first; if none is, what is known
+/// of one that was sent.
 async fn first_answer(
     first: Pin<&mut impl Future<Output = Attempt>>,
     second: Pin<&mut impl Future<Output = Attempt>>,
 ) -> (bool, Attempt) {
-    match select(first, second).await {
-        Either::Left((answered @ Attempt::Answered(_), _)) => (true, answered),
-        Either::Right((answered @ Attempt::Answered(_), _)) => (false, answered),
-        Either::Left((_failed, second)) => (false, second.await),
-        Either::Right((_failed, first)) => (true, first.await),
+    let (was_first, failed, then) = match select(first, second).await {
+        Either::Left((answered @ Attempt::Answered(_), _)) => return (true, answered),
+        Either::Right((answered @ Attempt::Answered(_), _)) => return (false, answered),
+        Either::Left((failed, second)) => (true, failed, second.await),
+        Either::Right((failed, first)) => (false, failed, first.await),
+    };
+    match then {
+        Attempt::NotConnected => (was_first, failed),
+        ended => (!was_first, ended),
     }
 }

@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
 use super::balance::{Availability, Candidate, Nearness};
 use super::health::Health;
 use crate::backoff::Backoff;
 use crate::instance::Instance;
+use crate::registry::snapshot::Snapshot;
 use crate::rpc::{ConnectError, ConnectOptions, Connection, Expected};
 
 /// How long a connection may take to stand.
@@ -37,6 +38,8 @@ pub(super) struct Peer {
     state: Mutex<PeerState>,
     /// Held while a connection is opened, so that many callers open one.
     connecting: tokio::sync::Mutex<()>,
+    /// The cluster as it is known: nobody connects to what is not in it.
+    cluster: watch::Receiver<Arc<Snapshot>>,
     /// Told whenever a connection stands again.
     news: Arc<Notify>,
 }
@@ -84,7 +87,11 @@ impl Drop for InFlight<'_> {
 
 impl Peer {
     /// `None` for an instance without an address.
-    pub(super) fn new(instance: Arc<Instance>, news: Arc<Notify>) -> Option<Self> {
+    pub(super) fn new(
+        instance: Arc<Instance>,
+        cluster: watch::Receiver<Arc<Snapshot>>,
+        news: Arc<Notify>,
+    ) -> Option<Self> {
         Some(Self {
             address: instance.address?,
             instance,
@@ -96,6 +103,7 @@ impl Peer {
                 since: Instant::now(),
             }),
             connecting: tokio::sync::Mutex::new(()),
+            cluster,
             news,
         })
     }
@@ -230,11 +238,22 @@ impl Peer {
     }
 }
 
-/// Tries until a connection stands or nobody wants the peer any more.
+/// Tries until a connection stands or nobody wants the peer any more; while its instance is not
+/// listed, it waits.
 async fn reconnect(peer: Weak<Peer>, mut backoff: Backoff) {
     loop {
         sleep(backoff.next_wait()).await;
         let Some(peer) = peer.upgrade() else { return };
+        let (id, mut cluster) = (peer.instance.id(), peer.cluster.clone());
+        if cluster.borrow().instance(id).is_none() {
+            drop(peer);
+            let listed = cluster.wait_for(|snapshot| snapshot.instance(id).is_some());
+            if listed.await.is_err() {
+                // The view has ended, and with it everybody who could call.
+                return;
+            }
+            continue;
+        }
         let _one_at_a_time = peer.connecting.lock().await;
         if peer.is_connected() || peer.open().await.is_ok() {
             return;

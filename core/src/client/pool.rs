@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::peer::Peer;
 use crate::instance::{Instance, InstanceId};
@@ -15,14 +15,17 @@ use crate::registry::snapshot::Snapshot;
 /// The peers of one client.
 pub(super) struct Pool {
     peers: Mutex<HashMap<InstanceId, Arc<Peer>>>,
+    cluster: watch::Receiver<Arc<Snapshot>>,
     /// Told whenever a connection stands again.
     news: Arc<Notify>,
 }
 
 impl Pool {
-    pub(super) fn new() -> Self {
+    /// A pool without peers; `cluster` tells which instances there are.
+    pub(super) fn new(cluster: watch::Receiver<Arc<Snapshot>>) -> Self {
         Self {
             peers: Mutex::new(HashMap::new()),
+            cluster,
             news: Arc::new(Notify::new()),
         }
     }
@@ -40,7 +43,9 @@ impl Pool {
         {
             return Some(Arc::clone(known));
         }
-        let peer = Arc::new(Peer::new(Arc::clone(instance), Arc::clone(&self.news))?);
+        let news = Arc::clone(&self.news);
+        let peer = Peer::new(Arc::clone(instance), self.cluster.clone(), news)?;
+        let peer = Arc::new(peer);
         peers.insert(instance.id(), Arc::clone(&peer));
         Some(peer)
     }

@@ -396,3 +396,77 @@ async fn a_second_request_overtakes_one_that_hangs() {
     );
     assert_eq!(ran.load(Ordering::Relaxed), 2, "one request to each");
 }
+
+/// Copies everything below `/a` to `/b`, so that nobody holds what stands there.
+async fn copy_entries(etcd: &mut etcd_client::Client) {
+    let below = etcd_client::GetOptions::new().with_prefix();
+    let listed = etcd.get("/a/", Some(below)).await.unwrap();
+    for kv in listed.kvs() {
+        let key = kv.key_str().unwrap().replacen("/a/", "/b/", 1);
+        etcd.put(key, kv.value(), None).await.unwrap();
+    }
+}
+
+/// Waits until so many instances are listed.
+async fn listed(registry: &Registry, count: usize) {
+    let view = registry.view();
+    let mut cluster = view.changes();
+    let seen = cluster.wait_for(|snapshot| snapshot.len() == count);
+    drop(
+        tokio::time::timeout(PATIENCE, seen)
+            .await
+            .expect("never listed"),
+    );
+}
+
+#[tokio::test]
+async fn row_20_what_vanished_at_once_is_called_by_those_who_never_called_it() {
+    let server = TestRegistry::embedded().await.unwrap();
+    let at = |prefix| {
+        let config = RegistryConfig::at(&server.url()).with_prefix(prefix);
+        Registry::new(&config).unwrap()
+    };
+    let ran = Arc::new(AtomicU32::new(0));
+    let first = at("/a");
+    let mut services = Vec::new();
+    for _ in 0..3 {
+        services.push(whoami(&first, &ran).await);
+    }
+    listed(&first, 3).await;
+    let mut etcd = etcd_client::Client::connect([server.url()], None)
+        .await
+        .unwrap();
+    copy_entries(&mut etcd).await;
+    let second = at("/b");
+    let client = client(&second);
+    listed(&second, 3).await;
+    let below = etcd_client::DeleteOptions::new().with_prefix();
+    etcd.delete("/b/instances/", Some(below)).await.unwrap();
+    let mut cluster = client.view().changes();
+    let alarmed = cluster.wait_for(|snapshot| !snapshot.alarms().is_empty());
+    drop(
+        tokio::time::timeout(PATIENCE, alarmed)
+            .await
+            .expect("no alarm"),
+    );
+    let service = client.service("service=WhoAmI registered".parse().unwrap());
+    let _text: Text = service.call("Who", &nothing()).await.unwrap();
+    assert_eq!(ran.load(Ordering::Relaxed), 1);
+    for service in services {
+        service.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_call_may_wait_for_ever() {
+    let server = TestRegistry::embedded().await.unwrap();
+    let registry = registry(&server);
+    let ran = Arc::new(AtomicU32::new(0));
+    let running = whoami(&registry, &ran).await;
+    let service = client(&registry).service("service=WhoAmI".parse().unwrap());
+    let _text: Text = service
+        .call_with("Who", &nothing(), within(Duration::MAX))
+        .await
+        .unwrap();
+    running.stop().await;
+}
