@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::error::Error;
 use super::etcd::Etcd;
 use super::key::Key;
+use super::list;
 use super::value::OtherFields;
 
 /// The format of keys and values that this program reads and writes.
@@ -50,7 +51,8 @@ pub(super) fn read(prefix: &str, value: &[u8]) -> Result<Option<ClusterValue>, E
     }
 }
 
-/// Writes the `cluster` key unless it stands there.
+/// Writes the `cluster` key unless it stands there. It looks first, because thousands of processes
+/// do this at once, and a transaction that might write is a write to etcd.
 ///
 /// # Errors
 /// [`Error::Format`], and what an exchange with the registry can end in.
@@ -58,6 +60,9 @@ pub(super) fn read(prefix: &str, value: &[u8]) -> Result<Option<ClusterValue>, E
 /// # Cancel safety
 /// The key is there or not.
 pub(super) async fn ensure(etcd: &Etcd, prefix: &str) -> Result<(), Error> {
+    if list::who(etcd, prefix).await?.0.is_some() {
+        return Ok(());
+    }
     let key = Key::Cluster.path(prefix);
     let value = serde_json::to_vec(&ClusterValue {
         id: Uuid::new_v4(),

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use etcd_client::LeaseGrantOptions;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -15,6 +16,7 @@ use tokio::time::sleep;
 use super::cluster;
 use super::error::Error;
 use super::etcd::Etcd;
+use super::refusal::Refusal;
 use crate::backoff::Backoff;
 
 /// Keeps the process's lease; dropping it stops the renewals, and the lease ends by itself.
@@ -89,11 +91,12 @@ async fn keep(
 ) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
     let mut said = false;
+    let mut id = random_id();
     loop {
         // Before anything of ours stands in a registry that is new, it gets its name.
         let granted = async {
             cluster::ensure(&etcd, &prefix).await?;
-            grant(&etcd, ttl).await
+            grant(&etcd, ttl, id).await
         };
         match granted.await {
             Ok(lease) => {
@@ -101,6 +104,7 @@ async fn keep(
                 announce.send_replace(Some(lease));
                 renew_until_lost(&etcd, lease, ttl, &mut doubts).await;
                 announce.send_replace(None);
+                id = random_id();
             }
             Err(error) => {
                 if matches!(error, Error::Format { .. }) && !std::mem::replace(&mut said, true) {
@@ -114,15 +118,36 @@ async fn keep(
     }
 }
 
-async fn grant(etcd: &Etcd, ttl: Duration) -> Result<i64, Error> {
+/// Grants the lease of this id. An answer may be late or lost, and then the next attempt finds the
+/// lease there: it is taken as it is, so that a registry with too much to do is not left with leases
+/// that nobody holds.
+async fn grant(etcd: &Etcd, ttl: Duration, id: i64) -> Result<i64, Error> {
     let seconds = i64::try_from(ttl.as_secs().max(1)).unwrap_or(i64::MAX);
-    etcd.call("grant a lease", async |mut client| {
-        client
-            .lease_grant(seconds, None)
-            .await
-            .map(|granted| granted.id())
-    })
-    .await
+    let granted = etcd
+        .call("grant a lease", async |mut client| {
+            let options = LeaseGrantOptions::new().with_id(id);
+            client
+                .lease_grant(seconds, Some(options))
+                .await
+                .map(|granted| granted.id())
+        })
+        .await;
+    match granted {
+        Err(error) if error.refusal() == Some(Refusal::LeaseThere) => {
+            // A part of its time to live may be over.
+            if renew(etcd, id, ttl).await? {
+                Ok(id)
+            } else {
+                Err(error)
+            }
+        }
+        other => other,
+    }
+}
+
+/// The id of a new lease, which no other has: 63 bits by chance.
+fn random_id() -> i64 {
+    fastrand::i64(1..=i64::MAX)
 }
 
 /// Returns when the registry says that the lease is gone, or an owner does.

@@ -35,6 +35,8 @@ pub enum Refusal {
     TooLarge,
     /// The lease is not, or no longer, there.
     LeaseGone,
+    /// A lease of that id is there already.
+    LeaseThere,
     /// The revision that was asked for has been compacted.
     Compacted,
     /// Its certificate is of a CA that is not ours.
@@ -134,6 +136,7 @@ const RULES: &[Rule] = &[
         Refusal::LeaseGone,
         Verdict::Final,
     ),
+    Rule("lease already exists", Refusal::LeaseThere, Verdict::Final),
     Rule("has been compacted", Refusal::Compacted, Verdict::Final),
     // Certificates; another endpoint may have another one.
     Rule("UnknownIssuer", Refusal::UnknownCa, Verdict::NextEndpoint),
@@ -220,6 +223,7 @@ impl Refusal {
                 | Self::TooBusy
                 | Self::NoLeader
                 | Self::LeaseGone
+                | Self::LeaseThere
                 | Self::Compacted
                 | Self::Nobody
         )
@@ -284,6 +288,7 @@ impl Hint for Refusal {
             Self::Token
             | Self::NoUsersChecked
             | Self::LeaseGone
+            | Self::LeaseThere
             | Self::Compacted
             | Self::Nobody => return None,
         };

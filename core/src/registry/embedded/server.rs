@@ -59,6 +59,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// What is not even read; smaller requests that are too large are refused in etcd's words.
 const MAX_MESSAGE_BYTES: usize = 2 * 1024 * 1024;
 
+/// Connections that may wait to be accepted; the system may have a lower bound.
+const BACKLOG: i32 = 4096;
+
 /// Calls at once on one connection.
 const MAX_STREAMS: u32 = 4096;
 
@@ -212,6 +215,8 @@ fn listen(config: &EmbeddedConfig) -> Result<StdListener, EmbeddedError> {
     }
     let bind = || -> io::Result<StdListener> {
         let listener = StdListener::bind(address)?;
+        // The library's own backlog is 128, and thousands may come back at once.
+        rustix::net::listen(&listener, BACKLOG)?;
         listener.set_nonblocking(true)?;
         Ok(listener)
     };

@@ -34,7 +34,7 @@ NotFound | etcdserver: requested lease not found | Final | LeaseGone
 OutOfRange | etcdserver: mvcc: required revision has been compacted | Final | Compacted
 OutOfRange | etcdserver: mvcc: required revision is a future revision | Final | -
 InvalidArgument | etcdserver: duplicate key given in txn request | Final | -
-FailedPrecondition | etcdserver: lease already exists | Final | -
+FailedPrecondition | etcdserver: lease already exists | Final | LeaseThere
 Unimplemented | unknown service | Final | -
 Unavailable | transport error | NextEndpoint | -
 Unknown | Connection reset by peer | NextEndpoint | OnlyTls
