@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod demo;
+mod link;
 pub mod mode;
 pub mod oneshot;
 pub mod output;

@@ -54,6 +54,8 @@ pub struct Regions {
     pub detail: Rect,
     /// The counters of the demo's traffic.
     pub traffic: Rect,
+    /// What vanished at once and is kept, if anything is.
+    pub alarm: Rect,
     /// The keys.
     pub hints: Rect,
     /// The columns that fit.
@@ -83,6 +85,7 @@ pub fn layout(state: &State) -> Regions {
     let rule = top.take_if(wide, 1);
     let header = top.take_if(wide, 1);
     let hints = top.take_last(1);
+    let alarm = top.take_last_if(!state.snapshot.alarms().is_empty(), 1);
     let traffic = top.take_last_if(state.traffic.is_some() && roomy, 1);
     let preview = state.preview && roomy;
     let lines = if height >= 30 { DETAIL_LINES } else { 1 };
@@ -106,6 +109,7 @@ pub fn layout(state: &State) -> Regions {
         detail_rule,
         detail,
         traffic,
+        alarm,
         hints,
         columns,
     }
@@ -125,6 +129,7 @@ fn tiny(width: u16, height: u16) -> Regions {
         detail_rule: nothing,
         detail: nothing,
         traffic: nothing,
+        alarm: nothing,
         hints: nothing,
         columns: Vec::new(),
     }

@@ -309,4 +309,10 @@ impl State {
     pub fn age(&self, then: Timestamp) -> Duration {
         Duration::try_from(self.now.wall.duration_since(then)).unwrap_or_default()
     }
+
+    /// The wall time so long ago.
+    pub fn wall_before(&self, age: Duration) -> Timestamp {
+        let age = jiff::SignedDuration::try_from(age).unwrap_or_default();
+        self.now.wall.checked_sub(age).unwrap_or(self.now.wall)
+    }
 }

@@ -4,6 +4,7 @@
 //! screen are built; no control character reaches a cell, whoever wrote the text (all text goes
 //! through [`pen`]). Knows no terminal: it draws into a buffer.
 
+mod alarm;
 mod detail;
 mod foot;
 mod head;
@@ -38,8 +39,11 @@ pub fn view(state: &State, theme: &Theme, buffer: &mut Buffer) -> Option<Positio
     table::draw(state, theme, buffer, &regions);
     detail::draw(state, theme, buffer, &regions);
     foot::draw(state, theme, buffer, &regions);
+    alarm::draw(state, theme, buffer, regions.alarm);
+    // A message must not hide an alarm.
+    let toasts_end = regions.hints.y - regions.alarm.height;
     let mut cursor = query_bar::draw(state, theme, buffer, &regions);
-    toast::draw(state, theme, buffer, regions.hints.y);
+    toast::draw(state, theme, buffer, toasts_end);
     let screen = *buffer.area();
     for layer in &state.layers {
         match layer {
@@ -50,7 +54,7 @@ pub fn view(state: &State, theme: &Theme, buffer: &mut Buffer) -> Option<Positio
     }
     // A toast that answers a key in a dialog must not hide below it.
     if !state.layers.is_empty() {
-        toast::draw(state, theme, buffer, regions.hints.y);
+        toast::draw(state, theme, buffer, toasts_end);
     }
     if let Some(layer) = state.layers.last() {
         query_bar::draw_completions(state, layer, theme, buffer, &regions);
@@ -62,8 +66,13 @@ pub fn view(state: &State, theme: &Theme, buffer: &mut Buffer) -> Option<Positio
 fn tiny(state: &State, theme: &Theme, buffer: &mut Buffer, area: Rect) {
     let real = state.rows.real();
     let total = state.totals.of(state.view);
+    let mut pen = Pen::new(buffer, area);
+    if !state.snapshot.alarms().is_empty() {
+        let sign = alarm::sign(theme.glyphs);
+        pen.text(sign, theme.style(Role::Bad)).skip(1);
+    }
     let text = format!("sky {real}/{total} — enlarge");
-    Pen::new(buffer, area).text(&text, theme.style(Role::Text));
+    pen.text(&text, theme.style(Role::Text));
 }
 
 /// The screen as text, one line for each row, for `sky top --snapshot` and tests. The state's own

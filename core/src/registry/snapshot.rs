@@ -219,13 +219,15 @@ impl Snapshot {
         self.epoch += 1;
     }
 
-    pub(super) fn set_alarms(&mut self, alarms: BTreeMap<Arc<str>, Alarm>) {
+    /// Notes of which services more than half vanished at once.
+    pub fn set_alarms(&mut self, alarms: BTreeMap<Arc<str>, Alarm>) {
         if *self.alarms != alarms {
             self.alarms = Arc::new(alarms);
         }
     }
 
-    pub(super) fn set_unreadable(&mut self, unreadable: usize) {
+    /// Notes how many values cannot be read.
+    pub fn set_unreadable(&mut self, unreadable: usize) {
         self.unreadable = unreadable;
     }
 

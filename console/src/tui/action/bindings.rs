@@ -55,7 +55,7 @@ pub const BINDINGS: &[Binding] = &[
     hinted(bind(M::Table, &["s"], C::Sort, "choose the column to sort by"), "sort"),
     bind(M::Table, &["S"], C::InvertSort, "turn the order round"),
     hinted(bind(M::Table, &["p"], C::Preview, "show or hide the pane of details"), "details"),
-    hinted(bind(M::Table, &["r"], C::Resync, "read the registry again; try a lost one now"), "resync"),
+    hinted(bind(M::Table, &["r"], C::Resync, "read the registry again now, and believe an alarm"), "resync"),
     bind(M::Table, &["Ctrl-l"], C::Repaint, "draw everything again"),
     bind(M::Table, &["Esc"], C::Back, "peel one layer: overlay, input, filter text, then drill-down"),
     hinted(bind(M::Table, &["?"], C::Help, "this page"), "help"),

@@ -83,10 +83,13 @@ fn difference(before: &Snapshot, state: &State) -> String {
 }
 
 pub(super) fn resync(state: &mut State) -> Vec<Effect> {
-    let text = if state.link.is_connected() {
-        "reading the registry again"
-    } else {
-        "trying the registry now"
+    let text = match (
+        state.link.is_connected(),
+        state.snapshot.alarms().is_empty(),
+    ) {
+        (true, true) => "reading the registry again",
+        (true, false) => "reading the registry again; what vanished is believed and goes soon",
+        (false, _) => "trying the registry now",
     };
     state.toast(Tone::Good, text);
     vec![Effect::Resync]

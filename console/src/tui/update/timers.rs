@@ -9,14 +9,12 @@ use skynet::registry::link::Link;
 use tokio::time::Instant;
 
 use super::data;
+use crate::link::SLOW_AFTER;
 use crate::tui::cells::present;
 use crate::tui::format::until_next_minute;
 use crate::tui::rows::{self, NEW_FOR, window};
 use crate::tui::state::State;
 use crate::tui::state::row::Row;
-
-/// A silent link is called slow after so long.
-pub const SLOW_AFTER: Duration = Duration::from_secs(8);
 
 /// A little more than needed, so that a wake is never a moment too early.
 const SLACK: Duration = Duration::from_millis(2);

@@ -51,6 +51,11 @@ fn hints(state: &State, theme: &Theme, buffer: &mut Buffer, regions: &Regions) {
         Shape::Narrow | Shape::Tiny => format!("{row}/{total} "),
     };
     pen.right(&text, theme.style(Role::Muted));
+    let unreadable = state.snapshot.unreadable();
+    if unreadable > 0 {
+        let text = format!(" {unreadable} unreadable  ");
+        pen.right(&text, theme.style(Role::Warn));
+    }
     pen.skip(1);
     if state.quit_until.is_some() {
         pen.text("q again to quit", theme.style(Role::Warn));

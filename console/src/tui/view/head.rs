@@ -28,22 +28,32 @@ fn status(state: &State, theme: &Theme, buffer: &mut Buffer, regions: &Regions) 
     if !narrow {
         pen.text(&place(state), theme.style(Role::Accent)).skip(3);
     }
-    let (long, short, role) = link::words(state, theme.glyphs);
-    let words = if narrow { short } else { long };
-    pen.text(&words, theme.style(role))
-        .skip(if narrow { 1 } else { 3 });
-    if regions.tabs.height == 0 {
-        pen.text(&tab(state, state.view), theme.style(Role::TabActive));
-        return;
+    let (texts, role) = link::texts(state, theme.glyphs);
+    let gap = if narrow { 1 } else { 3 };
+    let tab = (regions.tabs.height == 0).then(|| tab(state, state.view));
+    let beside = tab.as_deref().map_or(0, |tab| gap + width(tab));
+    let room = pen.room();
+    let with_tab = |text: &&String| width(text).saturating_add(beside) <= room;
+    let alone = |text: &&String| width(text) <= room;
+    let text = texts.iter().find(with_tab);
+    if let Some(text) = text.or(texts.iter().find(alone)).or(texts.last()) {
+        pen.text(text, theme.style(role)).skip(gap);
     }
-    let text = match state.link {
-        Link::Lost { .. } | Link::Cached { .. } | Link::Unknown { .. } => {
-            link::data_of(state).map_or_else(String::new, |time| format!("data of {time}"))
+    let (beside, role) = match (tab, state.link) {
+        (Some(tab), _) => (tab, Role::TabActive),
+        (None, Link::Lost { .. } | Link::Cached { .. } | Link::Unknown { .. }) => {
+            let time = link::data_of(state);
+            let dated = time.map_or_else(String::new, |time| format!("data of {time}"));
+            (dated, Role::Muted)
         }
-        Link::Connecting { .. } => String::new(),
-        Link::Live { .. } | Link::Protected { .. } => sizes(state, theme, pen.room()),
+        (None, Link::Connecting { .. }) => return,
+        (None, Link::Live { .. } | Link::Protected { .. }) => {
+            (sizes(state, theme, pen.room()), Role::Muted)
+        }
     };
-    pen.text(&text, theme.style(Role::Muted));
+    if width(&beside) <= pen.room() {
+        pen.text(&beside, theme.style(role));
+    }
 }
 
 /// How large the cluster is, as much of it as fits.
@@ -89,6 +99,7 @@ fn tab(state: &State, view: ViewKind) -> String {
     let total = match state.link {
         // Nothing is known yet, which is not the same as nothing being there.
         Link::Connecting { .. } => UNKNOWN.to_owned(),
+        Link::Unknown { .. } if state.snapshot.is_empty() => UNKNOWN.to_owned(),
         _ => count(state.totals.of(view)),
     };
     let title = view.title();

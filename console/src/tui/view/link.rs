@@ -1,93 +1,45 @@
-//! What is said of the link to the registry.
-//!
-//! Invariants: a live link has no age; a lost one says how old the data are and when it is tried;
-//! one that is protected says for how long.
+//! The link to the registry on the status line: its words with their sign and color.
 
-use skynet::registry::link::{Doubt, Link};
-use tokio::time::Instant;
+use skynet::registry::link::Link;
 
+use crate::link::{SLOW_AFTER, words};
 use crate::theme::{Glyphs, Role};
-use crate::tui::format::ago;
 use crate::tui::state::State;
-use crate::tui::update::timers::SLOW_AFTER;
 
-/// The words for the status line, the whole and the short.
-pub(super) fn words(state: &State, glyphs: Glyphs) -> (String, String, Role) {
+/// The words for the status line, the whole first, the shortest last.
+pub(super) fn texts(state: &State, glyphs: Glyphs) -> (Vec<String>, Role) {
     let now = state.now.mono;
-    let age = state.link.age(now);
-    let seconds = age.as_secs();
-    match state.link {
-        Link::Connecting { .. } => {
-            let sign = glyphs.pick("◌", "o");
-            (
-                format!("{sign} connecting {seconds}s"),
-                sign.to_owned(),
-                Role::Warn,
-            )
-        }
-        Link::Live { .. } if age < SLOW_AFTER => {
-            let sign = glyphs.pick("●", "*");
-            (format!("{sign} live"), sign.to_owned(), Role::Ok)
-        }
-        Link::Live { .. } => {
-            let sign = glyphs.pick("◐", "%");
-            (
-                format!("{sign} slow {seconds}s"),
-                sign.to_owned(),
-                Role::Warn,
-            )
-        }
-        Link::Cached { written, .. } => {
-            let sign = glyphs.pick("◌", "o");
-            let old = ago(state.age(written));
-            (
-                format!("{sign} no answer, data {old} old (r: now)"),
-                format!("{sign} {old} old"),
-                Role::Warn,
-            )
-        }
-        Link::Protected { until, why, .. } => {
-            let sign = glyphs.pick("◑", "%");
-            let left = until.saturating_duration_since(now).as_secs();
-            let why = match why {
-                Doubt::AnotherRegistry => "another registry",
-                Doubt::Wiped => "wiped",
-                Doubt::WentBack => "put back",
-            };
-            (
-                format!("{sign} {why}, nothing is removed for {left}s"),
-                format!("{sign} {why} {left}s"),
-                Role::Warn,
-            )
-        }
-        Link::Unknown {
-            retry_at, format, ..
-        } => {
-            let sign = glyphs.pick("✗", "x");
-            let retry = retry(retry_at, now);
-            (
-                format!("{sign} format {format} is not known here, {retry}"),
-                format!("{sign} format {format}"),
-                Role::Bad,
-            )
-        }
-        Link::Lost { retry_at, .. } => {
-            let sign = glyphs.pick("○", "o");
-            let retry = retry(retry_at, now);
-            (
-                format!("{sign} lost {seconds}s, {retry} (r: now)"),
-                format!("{sign} lost {seconds}s"),
-                Role::Bad,
-            )
-        }
+    let (sign, role) = match state.link {
+        Link::Live { .. } if state.link.age(now) < SLOW_AFTER => (glyphs.pick("●", "*"), Role::Ok),
+        Link::Live { .. } => (glyphs.pick("◐", "%"), Role::Warn),
+        Link::Connecting { .. } | Link::Cached { .. } => (glyphs.pick("◌", "o"), Role::Warn),
+        Link::Protected { .. } => (glyphs.pick("◑", "%"), Role::Warn),
+        Link::Unknown { .. } => (glyphs.pick("✗", "x"), Role::Bad),
+        Link::Lost { .. } => (glyphs.pick("○", "o"), Role::Bad),
+    };
+    let words = words(&state.link, now, state.now.wall);
+    let mut texts: Vec<String> = words
+        .iter()
+        .map(|words| format!("{sign} {words}"))
+        .collect();
+    if matches!(
+        state.link,
+        Link::Lost { .. } | Link::Cached { .. } | Link::Unknown { .. }
+    ) {
+        let with_key: Vec<String> = texts
+            .iter()
+            .map(|text| format!("{text} (r: now)"))
+            .collect();
+        texts = with_key
+            .into_iter()
+            .zip(texts)
+            .flat_map(|(with, without)| [with, without])
+            .collect();
     }
-}
-
-fn retry(at: Instant, now: Instant) -> String {
-    match at.saturating_duration_since(now).as_secs() {
-        0 => "trying".to_owned(),
-        seconds => format!("retry in {seconds}s"),
+    if matches!(state.link, Link::Live { .. } | Link::Connecting { .. }) {
+        texts.push(sign.to_owned());
     }
+    (texts, role)
 }
 
 /// When the data were whole for the last time, as a time in UTC; `None` when there are none.
@@ -98,10 +50,6 @@ pub(super) fn data_of(state: &State) -> Option<String> {
     if let Link::Cached { written, .. } = state.link {
         return Some(written.strftime("%F %H:%M:%SZ").to_string());
     }
-    let age = state.link.age(state.now.mono);
-    let then = jiff::SignedDuration::try_from(age)
-        .ok()
-        .and_then(|age| state.now.wall.checked_sub(age).ok())
-        .unwrap_or(state.now.wall);
+    let then = state.wall_before(state.link.age(state.now.mono));
     Some(then.strftime("%H:%M:%SZ").to_string())
 }

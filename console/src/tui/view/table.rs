@@ -199,6 +199,14 @@ fn nothing(state: &State, theme: &Theme, buffer: &mut Buffer, area: Rect) {
                 ));
             }
         }
+        Link::Unknown { .. } if state.snapshot.is_empty() => {
+            let why = state.link.refusal().unwrap_or_default();
+            lines.push((why, Role::Bad));
+            lines.push((
+                format!("use the `sky` that belongs to the services at {place}"),
+                Role::Muted,
+            ));
+        }
         _ if state.snapshot.is_empty() && state.totals.hosts == 0 => {
             lines.push((format!("nothing is registered at {place}"), Role::Text));
             lines.push((
