@@ -12,6 +12,7 @@ use super::etcd::Etcd;
 use super::key::Key;
 use super::names::Names;
 use super::origin::Witness;
+use super::refusal::Refusal;
 use super::snapshot::{Change, Snapshot};
 use super::unreadable::{Unread, Unreadable};
 use reader::Reader;
@@ -212,7 +213,9 @@ impl Pages {
                 .await;
             match page {
                 // Larger rows than those before may have made it too large to be taken.
-                Err(Error::Refused { .. }) if limit > 1 => limit = (limit / SHRINK).max(1),
+                Err(error) if limit > 1 && may_be_too_large(&error) => {
+                    limit = (limit / SHRINK).max(1);
+                }
                 other => return other.map(Some),
             }
         }
@@ -224,6 +227,17 @@ impl Pages {
             .with_limit(limit)
             .with_revision(self.position.map_or(0, |position| position.revision))
     }
+}
+
+/// Whether a smaller page may be taken: what is refused for a known reason is refused again.
+fn may_be_too_large(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Refused {
+            refusal: None | Some(Refusal::TooLarge),
+            ..
+        }
+    )
 }
 
 pub(super) fn position_of(header: Option<&ResponseHeader>) -> Position {
@@ -257,6 +271,25 @@ mod tests {
         assert_eq!(range_end(b"/a/"), b"/a0");
         assert_eq!(range_end(b"a\xff"), b"b");
         assert_eq!(range_end(b"\xff"), [0]);
+    }
+
+    #[test]
+    fn only_what_may_be_too_large_is_asked_for_in_smaller_pages() {
+        let refused = |refusal| Error::Refused {
+            operation: "list the cluster",
+            refusal,
+            source: "no".into(),
+        };
+        assert!(may_be_too_large(&refused(None)));
+        assert!(may_be_too_large(&refused(Some(Refusal::TooLarge))));
+        for refusal in [
+            Refusal::Permission,
+            Refusal::Compacted,
+            Refusal::Corrupt,
+            Refusal::TooBusy,
+        ] {
+            assert!(!may_be_too_large(&refused(Some(refusal))), "{refusal:?}");
+        }
     }
 
     fn page(keys: &[&str], bytes: usize, more: bool, revision: i64) -> GetResponse {
