@@ -33,6 +33,7 @@ pub mod key;
 mod lease;
 pub mod link;
 mod list;
+mod liveness;
 mod names;
 mod origin;
 mod protection;

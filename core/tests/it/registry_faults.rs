@@ -86,6 +86,8 @@ async fn until(view: &View, what: &str, patience: Duration, holds: impl Fn(&Snap
 
 const SECOND: Duration = Duration::from_secs(1);
 
+mod healing;
+
 /// A registry, an instance in it, and a view that shows it.
 struct Cluster {
     server: SimulatedRegistry,

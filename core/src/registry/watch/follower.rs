@@ -1,8 +1,8 @@
 //! The one watcher of this process: list, watch from there, and begin again after every fault.
 //!
 //! Invariants: a watch starts at the revision behind its listing; a compaction means listing again,
-//! and the difference is applied; a stream that says nothing for 12 s though it is asked every 5 s
-//! is given up for another endpoint; behind each opening the registry is asked who it is.
+//! and the difference is applied; a stream that says nothing for 12 s though it is asked is given up
+//! for another endpoint, and nothing is given up on its word before that is heard; behind each opening the registry is asked who it is.
 //! etcd-client does not resume watches by itself.
 
 use std::sync::Arc;
@@ -20,17 +20,15 @@ use crate::registry::etcd::Etcd;
 use crate::registry::key::Key;
 use crate::registry::link::{Doubt, Link};
 use crate::registry::list::{Known, Listing, Position, list, position_of, range_end, who};
+use crate::registry::liveness::Liveness;
 use crate::registry::names::Names;
 use crate::registry::origin::{Origin, Reading, Witness};
 use crate::registry::read;
+use crate::registry::refusal::Refusal;
 use crate::registry::snapshot::Snapshot;
 use crate::registry::unreadable::{Unread, Unreadable};
 use crate::registry::view::ViewBuilder;
 
-/// How often the stream is asked for a sign of life.
-const ASK_EVERY: Duration = Duration::from_secs(5);
-/// A stream that is silent for so long is given up.
-const SILENCE: Duration = Duration::from_secs(12);
 /// A sign of life so long after the one before is told to those who watch the link.
 const TELL_EVERY: Duration = Duration::from_secs(4);
 /// How often everything is listed again as a backstop.
@@ -302,7 +300,7 @@ impl Follower {
                 .first()
                 .is_some_and(|kv| kv.mod_revision() == witness.revision)),
             // That far back the history was compacted, and nothing can be said.
-            Err(Error::Refused { .. }) => Ok(true),
+            Err(error) if error.refusal() == Some(Refusal::Compacted) => Ok(true),
             Err(error) => Err(error),
         }
     }
@@ -317,18 +315,25 @@ impl Follower {
             return Ok(End::ListAgain);
         }
         let resync_at = Instant::now() + RESYNC.mul_f64(0.8 + 0.4 * fastrand::f64());
-        let mut heard = Instant::now();
-        let mut ask_at = heard + ASK_EVERY;
+        let mut liveness = Liveness::new(Instant::now());
         loop {
             // `None` waits for ever: without suspects nothing expires.
-            let expiry = self.builder.next_expiry();
+            let due = self.builder.next_expiry();
+            let look_at = due.and_then(|due| liveness.look_at(due));
             tokio::select! {
+                // Whoever was stopped finds all of it due at once, and must read first what waited.
+                biased;
+                () = sleep_until(resync_at) => return Ok(End::ListAgain),
+                () = self.resync.notified() => {
+                    self.builder.dismiss(Instant::now());
+                    return Ok(End::ListAgain);
+                }
                 message = stream.message() => {
                     let Ok(Some(response)) = message else {
                         self.etcd.leave(endpoint);
                         return Ok(End::Resume);
                     };
-                    heard = Instant::now();
+                    liveness.heard(Instant::now());
                     if let Some(end) = self.take(&response, position, from) {
                         if response.canceled() {
                             self.etcd.cancelled(endpoint, response.cancel_reason());
@@ -339,26 +344,27 @@ impl Follower {
                         backoff.reset();
                     }
                 }
-                () = sleep_until(heard + SILENCE) => {
-                    self.etcd.leave(endpoint);
-                    return Ok(End::Resume);
-                }
-                () = sleep_until(ask_at) => {
-                    ask_at += ASK_EVERY;
-                    if stream.request_progress().await.is_err() {
+                () = sleep_until(liveness.ask_at()) => {
+                    if !ask(&mut stream, &mut liveness).await {
                         self.etcd.leave(endpoint);
                         return Ok(End::Resume);
                     }
                 }
-                () = sleep_until(resync_at) => return Ok(End::ListAgain),
-                () = self.resync.notified() => {
-                    self.builder.dismiss(Instant::now());
-                    return Ok(End::ListAgain);
+                () = sleep_until(liveness.give_up_at()) => {
+                    self.etcd.leave(endpoint);
+                    return Ok(End::Resume);
                 }
-                () = sleep_until(expiry.unwrap_or(resync_at)), if expiry.is_some() => {
-                    if self.builder.expire(Instant::now()) {
+                () = sleep_until(look_at.unwrap_or(resync_at)), if look_at.is_some() => {
+                    let now = Instant::now();
+                    if !due.is_some_and(|due| liveness.is_sure(due, now)) {
+                        // It may have told of them meanwhile.
+                        if !ask(&mut stream, &mut liveness).await {
+                            self.etcd.leave(endpoint);
+                            return Ok(End::Resume);
+                        }
+                    } else if self.builder.expire(now) {
                         self.publish();
-                        self.tell(heard);
+                        self.tell(liveness.last_heard());
                     }
                 }
             }
@@ -475,4 +481,10 @@ impl Follower {
         self.protect(why, now);
         Some(End::ListAgain)
     }
+}
+
+/// Asks a stream for a sign of life; `false` when it is broken.
+async fn ask(stream: &mut WatchStream, liveness: &mut Liveness) -> bool {
+    liveness.asked(Instant::now());
+    stream.request_progress().await.is_ok()
 }
