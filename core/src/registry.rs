@@ -5,6 +5,7 @@
 //! what is known, for ever.
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use value::{HostValue, InstanceValue};
 use watch::ViewConfig;
 
 pub mod access;
+mod cache;
 mod changes;
 mod cluster;
 mod dial;
@@ -52,6 +54,7 @@ mod view;
 mod watch;
 
 pub use access::Access;
+pub use cache::CACHE_VARIABLE;
 pub use cluster::FORMAT;
 #[cfg(feature = "testing")]
 pub use dial::{Connection, Connector, Duplex};
@@ -102,6 +105,10 @@ pub struct RegistryConfig {
     pub ttl: Duration,
     /// How long one exchange may take.
     pub call_timeout: Duration,
+    /// A file that remembers the cluster, so that a process that starts while the registry is away
+    /// can call at once. Written while the registry is followed; processes of one host and user
+    /// that follow the same prefix may share it.
+    pub cache: Option<PathBuf>,
 }
 
 impl Default for RegistryConfig {
@@ -112,6 +119,7 @@ impl Default for RegistryConfig {
             prefix: key::DEFAULT_PREFIX.to_owned(),
             ttl: Duration::from_secs(10),
             call_timeout: Duration::from_secs(5),
+            cache: None,
         }
     }
 }
@@ -138,13 +146,14 @@ impl RegistryConfig {
         self
     }
 
-    /// Settings from `SKYNET_REGISTRY`, `SKYNET_PREFIX`, [`TTL_VARIABLE`] and the variables in
-    /// [`access`], the usual ones where they are not set. A time to live that cannot be read is
+    /// Settings from `SKYNET_REGISTRY`, `SKYNET_PREFIX`, [`TTL_VARIABLE`],
+    /// [`CACHE_VARIABLE`] and the variables in [`access`], the usual ones where they are not set. A time to live that cannot be read is
     /// warned of and passed over.
     pub fn from_env() -> Self {
         let mut config = std::env::var("SKYNET_REGISTRY")
             .map_or_else(|_| Self::default(), |endpoints| Self::at(&endpoints));
         config.access = Access::from_env();
+        config.cache = cache::from_env();
         match std::env::var(TTL_VARIABLE).map(|text| parse_ttl(&text)) {
             Ok(Ok(ttl)) => config.ttl = ttl,
             Ok(Err(error)) => tracing::warn!(%error, "{TTL_VARIABLE} is passed over"),
@@ -167,6 +176,7 @@ struct Shared {
     etcd: Arc<Etcd>,
     prefix: Arc<str>,
     ttl: Duration,
+    cache: Option<PathBuf>,
     /// One lease per process, from the first registration on.
     keeper: OnceLock<Arc<LeaseKeeper>>,
     /// Counts how often the registry turned out to be another one.
@@ -213,6 +223,7 @@ impl Registry {
                 etcd,
                 prefix,
                 ttl,
+                cache: config.cache.clone(),
                 keeper: OnceLock::new(),
                 doubts: channel::channel(0).0,
                 view: Mutex::new(Weak::new()),
@@ -271,6 +282,7 @@ impl Registry {
             prefix: Arc::clone(&self.shared.prefix),
             grace: self.shared.ttl * 2,
             doubts: self.shared.doubts.clone(),
+            cache: self.shared.cache.clone(),
         };
         let view = Arc::new(View::start(etcd, config));
         *shared = Arc::downgrade(&view);

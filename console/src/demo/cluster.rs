@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_util::future::join_all;
 use rustix::process::Signal;
-use skynet::registry::{Registry, RegistryConfig};
+use skynet::registry::{CACHE_VARIABLE, Registry, RegistryConfig};
 use skynet::session::Session;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -251,6 +251,7 @@ impl Cluster {
         let mut command = Command::new(&self.executable);
         command
             .process_group(0)
+            .env_remove(CACHE_VARIABLE)
             .envs(self.config.access.to_env())
             .stdin(Stdio::null())
             .stdout(Stdio::null());

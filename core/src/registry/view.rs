@@ -40,6 +40,16 @@ impl ViewBuilder {
         self.snapshot.clone()
     }
 
+    /// Begins with what the disk remembers, before anything was listed.
+    pub(super) fn begin_from(&mut self, snapshot: Snapshot) {
+        self.snapshot = snapshot;
+    }
+
+    /// What has just vanished is no reason for an alarm: only the disk told of it.
+    pub(super) fn excuse(&mut self) {
+        self.guard = RemovalGuard::default();
+    }
+
     pub(super) fn revision(&self) -> i64 {
         self.snapshot.revision()
     }

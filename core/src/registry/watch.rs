@@ -3,6 +3,7 @@
 //! Invariants: one watcher per handle, which ends with the last view; what readers hold never
 //! changes under them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub(super) struct ViewConfig {
     pub(super) grace: Duration,
     /// Counts how often the registry turned out to be another one: told to all who stand in it.
     pub(super) doubts: watch::Sender<u64>,
+    /// The file that remembers the cluster.
+    pub(super) cache: Option<PathBuf>,
 }
 
 /// A live view of the cluster. Clones share one watcher, which ends with the last of them.
@@ -75,14 +78,18 @@ impl View {
         self.link.clone()
     }
 
-    /// Waits until the registry has been listed and is followed.
+    /// Waits until there is something to see: until the registry has been listed and is followed,
+    /// or does not answer and the view is what the disk remembers
+    /// ([`RegistryConfig::cache`](super::RegistryConfig::cache)). [`View::link`] tells which.
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
     pub async fn ready(&self) {
         let mut link = self.link.clone();
         // The worker lives as long as we do.
-        let _closed = link.wait_for(Link::is_connected).await;
+        let _closed = link
+            .wait_for(|link| link.is_connected() || matches!(link, Link::Cached { .. }))
+            .await;
     }
 
     /// Lists everything again, at once, for somebody who looks: instances of which most vanished at

@@ -11,6 +11,7 @@ mod instance_process;
 mod registry_access;
 mod registry_client;
 mod registry_cluster;
+mod registry_cold;
 mod registry_conformance;
 mod registry_disk;
 mod registry_embedded;

@@ -644,8 +644,16 @@ fn row_30_nothing_in_the_registry_reads_a_clock_that_people_set() {
                 folders.push(path);
                 continue;
             }
-            // A damaged file is put aside under the time of day, for people.
-            if path.ends_with("embedded/disk/repair.rs") {
+            // A damaged file is put aside under the time of day, for people; what the disk remembers
+            // says when it was true, and is too old after a week.
+            if [
+                "embedded/disk/repair.rs",
+                "registry/cache.rs",
+                "registry/cache/tests.rs",
+            ]
+            .iter()
+            .any(|allowed| path.ends_with(allowed))
+            {
                 continue;
             }
             let text = std::fs::read_to_string(&path).unwrap();

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::ViewConfig;
 use crate::backoff::Backoff;
+use crate::registry::cache::Cache;
 use crate::registry::cluster;
 use crate::registry::error::Error;
 use crate::registry::etcd::Etcd;
@@ -28,6 +29,9 @@ use crate::registry::refusal::Refusal;
 use crate::registry::snapshot::Snapshot;
 use crate::registry::unreadable::{Unread, Unreadable};
 use crate::registry::view::ViewBuilder;
+use cold::Cold;
+
+mod cold;
 
 /// A sign of life so long after the one before is told to those who watch the link.
 const TELL_EVERY: Duration = Duration::from_secs(4);
@@ -41,6 +45,9 @@ pub(super) struct Follower {
     etcd: Arc<Etcd>,
     config: ViewConfig,
     builder: ViewBuilder,
+    /// Where what is told is remembered.
+    cache: Option<Cache>,
+    cold: Cold,
     names: Names,
     origin: Origin,
     /// Up to where the view follows the registry's history, when only a compaction broke that.
@@ -66,13 +73,16 @@ enum End {
 impl Follower {
     pub(super) fn new(
         etcd: Arc<Etcd>,
-        config: ViewConfig,
+        mut config: ViewConfig,
         snapshot: watch::Sender<Arc<Snapshot>>,
         link: watch::Sender<Link>,
         resync: &Arc<tokio::sync::Notify>,
     ) -> Self {
+        let prefix = Arc::clone(&config.prefix);
         Self {
             etcd,
+            cache: config.cache.take().map(|path| Cache::new(path, prefix)),
+            cold: Cold::default(),
             config,
             builder: ViewBuilder::default(),
             names: Names::default(),
@@ -92,6 +102,7 @@ impl Follower {
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut position: Option<Position> = None;
+        self.begin().await;
         loop {
             let attempt = match position {
                 None => self.list_and_follow(&mut position, &mut backoff).await,
@@ -110,6 +121,7 @@ impl Follower {
                     if matches!(error, Error::Refused { .. } | Error::Format { .. }) {
                         position = None;
                     }
+                    self.show_cached();
                     self.wait(backoff.next_wait(), Some(&error)).await;
                 }
             }
@@ -195,8 +207,13 @@ impl Follower {
 
     fn publish(&mut self) {
         self.builder.set_unreadable(self.unreadable.len());
-        self.snapshot
-            .send_replace(Arc::new(self.builder.snapshot()));
+        let snapshot = Arc::new(self.builder.snapshot());
+        // What is kept against what the registry says is not worth remembering.
+        if let (Some(cache), None) = (&self.cache, self.builder.protection()) {
+            let cluster = self.origin.known().and_then(|known| known.cluster);
+            cache.note(&snapshot, cluster);
+        }
+        self.snapshot.send_replace(snapshot);
     }
 
     /// The registry is not the one that was known; a listing has to follow.
@@ -247,6 +264,9 @@ impl Follower {
         self.unreadable.replace(listing.unreadable);
         self.builder
             .replace(listing.changed, listing.gone, reading.revision, now);
+        if matches!(std::mem::take(&mut self.cold), Cold::Shown) {
+            self.builder.excuse();
+        }
         self.builder.weigh(now);
         self.publish();
         self.heard();
