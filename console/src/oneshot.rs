@@ -7,6 +7,7 @@ use std::io::{self, BufRead, BufReader};
 use std::time::Duration;
 
 pub mod call;
+pub mod caveats;
 pub mod change;
 pub mod daemon;
 pub mod deploy;

@@ -15,7 +15,7 @@ use skynet::registry::snapshot::Snapshot;
 use skynet::session::plan::{ChangePlan, Target};
 use skynet::session::{Outcome, Session, TargetResult};
 
-use super::STATS_DEADLINE;
+use super::{STATS_DEADLINE, caveats};
 use crate::cli::args::{ChangeArgs, Format, GuardArgs};
 use crate::output::Output;
 use crate::output::column::{Column, Value};
@@ -172,6 +172,7 @@ pub async fn run(
     let guard = &args.guard;
     check_terminal(verb.as_str(), guard)?;
     let snapshot = session.snapshot().await?;
+    caveats::note(&snapshot);
     let stats = stats_for(session, &change.query, &snapshot).await;
     let plan = change.plan(&Known::new(&snapshot, &stats, Timestamp::now()));
     check_count(plan.targets.len(), verb.as_str(), guard.expect)?;

@@ -12,7 +12,7 @@ use skynet::query::{Listing, Query};
 use skynet::session::plan::Demand;
 use skynet::session::{DeployPlan, DeployResult, Session};
 
-use super::change;
+use super::{caveats, change};
 use crate::cli::args::DeployArgs;
 use crate::cli::args::Format;
 use crate::output::Output;
@@ -97,6 +97,7 @@ pub async fn run(session: &Session, args: &DeployArgs, output: Output) -> Result
         query,
     };
     let snapshot = session.snapshot().await?;
+    caveats::note(&snapshot);
     let stats = change::stats_for(session, &deploy.query, &snapshot).await;
     let plan = deploy.plan(&Known::new(&snapshot, &stats, Timestamp::now()));
     change::check_count(plan.count(), "deploy", guard.expect)?;

@@ -6,12 +6,12 @@
 use jiff::Timestamp;
 use skynet::query::rows::{GroupRow, Known, StatsTable};
 use skynet::query::{Listing, Query};
+use skynet::registry::Listed;
 use skynet::registry::snapshot::Snapshot;
-use skynet::registry::{Listed, QUORUM_WITHIN};
 use skynet::session::Session;
 
 use super::row::{self, INSTANCE, InstanceRow, Sort};
-use super::{STATS_DEADLINE, topology};
+use super::{STATS_DEADLINE, caveats, topology};
 use crate::cli::args::{Format, ListArgs};
 use crate::output::Output;
 use crate::output::column::Column;
@@ -126,12 +126,9 @@ pub async fn run(
 ) -> Result<(), Failure> {
     let Listed { snapshot, is_stale } = session.registry().listing().await?;
     if is_stale {
-        // On stderr, so that a script still reads what was asked for.
-        report::note(&format!(
-            "No quorum of the registry answered within {QUORUM_WITHIN:?}: this is what one node of it \
-             knew last, and may be old."
-        ));
+        caveats::note_stale();
     }
+    caveats::note(&snapshot);
     let stats = stats_for(session, request, &snapshot).await;
     let known = Known::new(&snapshot, &stats, Timestamp::now());
     let written = write(request, &known, output);

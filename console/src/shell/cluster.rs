@@ -3,6 +3,8 @@
 //! Invariants: reading it never waits for anything but another reader; what it counts is counted
 //! once per snapshot and filter, however often a key repaints the prompt.
 
+use std::collections::BTreeMap;
+use std::mem::{Discriminant, discriminant};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -10,7 +12,7 @@ use skynet::query::Query;
 use skynet::query::rows::{Known, StatsTable};
 use skynet::registry::View;
 use skynet::registry::link::Link;
-use skynet::registry::snapshot::Snapshot;
+use skynet::registry::snapshot::{Alarm, Snapshot};
 
 /// The live view and the filter, shared by the shell and its line editor.
 pub(super) struct Cluster {
@@ -33,6 +35,9 @@ pub(super) struct Counts {
     pub(super) total: usize,
 }
 
+/// The counts, the kind of the link and the alarms.
+pub(super) type Shown = (Counts, Discriminant<Link>, BTreeMap<Arc<str>, Alarm>);
+
 impl Cluster {
     /// What this view shows, without a filter.
     pub(super) fn new(view: Arc<View>) -> Self {
@@ -50,6 +55,12 @@ impl Cluster {
     /// How the link to the registry stands.
     pub(super) fn link(&self) -> Link {
         *self.view.link().borrow()
+    }
+
+    /// What the prompt shows; it is drawn again when this changes.
+    pub(super) fn shown(&self) -> Shown {
+        let alarms = self.snapshot().alarms().clone();
+        (self.counts(), discriminant(&self.link()), alarms)
     }
 
     /// The live view itself.

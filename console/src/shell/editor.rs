@@ -182,12 +182,12 @@ struct Setup {
 /// Asks the editor to draw its prompt again.
 type Repaint = Box<dyn Fn() + Send>;
 
-/// Draws the prompt again when its counts or its sign have changed. Never returns by itself.
+/// Draws the prompt again when what it shows has changed. Never returns by itself.
 async fn repaint_on_change(cluster: Arc<Cluster>, repaint: oneshot::Receiver<Repaint>) {
     let Ok(repaint) = repaint.await else { return };
     let mut link = cluster.view().link();
     let mut changes = cluster.view().changes();
-    let mut shown = (cluster.counts(), cluster.link().is_live());
+    let mut shown = cluster.shown();
     loop {
         let changed = tokio::select! {
             changed = link.changed() => changed,
@@ -196,7 +196,7 @@ async fn repaint_on_change(cluster: Arc<Cluster>, repaint: oneshot::Receiver<Rep
         if changed.is_err() {
             return;
         }
-        let now = (cluster.counts(), cluster.link().is_live());
+        let now = cluster.shown();
         if now != shown {
             shown = now;
             repaint();

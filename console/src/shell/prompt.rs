@@ -5,19 +5,24 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use reedline::{Color, Prompt, PromptEditMode, PromptHistorySearch, PromptHistorySearchStatus};
+use skynet::registry::link::Link;
+use skynet::registry::snapshot::{Alarm, Snapshot};
 use tokio::time::Instant;
 use unicode_width::UnicodeWidthStr;
 
 use super::cluster::{Cluster, Counts};
 use super::style::Signs;
+use crate::link::words;
 use crate::report::plain;
 
 /// The widest filter that the prompt shows whole, in columns.
 const FILTER_WIDTH: usize = 40;
-/// A view that is older than this, in seconds, is dated.
-const OLD: u64 = 5;
+/// For so long a link that is not there yet, or no more, is not spoken of.
+const OLD: Duration = Duration::from_secs(5);
 
 /// The prompt of the shell.
 pub(super) struct ShellPrompt {
@@ -45,6 +50,26 @@ pub(super) fn text(filter: &str, counts: Counts, signs: Signs) -> String {
     format!("sky {shown} {} {matching}/{total} ", signs.dot)
 }
 
+/// What is said at the right: how the link stands if not well, else the worst alarm.
+fn state(link: &Link, snapshot: &Snapshot, now: Instant, wall: Timestamp) -> String {
+    let is_brief = match link {
+        Link::Connecting { .. } | Link::Lost { .. } => link.age(now) <= OLD,
+        _ => link.is_live(),
+    };
+    if !is_brief {
+        return words(link, now, wall).swap_remove(0);
+    }
+    let Some((service, alarm)) = snapshot.worst_alarm() else {
+        return String::new();
+    };
+    let Alarm { vanished, of, .. } = alarm;
+    let others = match snapshot.alarms().len() {
+        0 | 1 => String::new(),
+        count => format!(" +{}", count - 1),
+    };
+    format!("{}: {vanished} of {of} vanished{others}", plain(service))
+}
+
 /// A long filter without its middle.
 fn shorten(filter: &str, signs: Signs) -> String {
     let filter = plain(filter);
@@ -68,12 +93,9 @@ impl Prompt for ShellPrompt {
     }
 
     fn render_prompt_right(&self) -> Cow<'_, str> {
-        let link = self.cluster.link();
-        let age = link.age(Instant::now()).as_secs();
-        if link.is_live() || age <= OLD {
-            return Cow::Borrowed("");
-        }
-        format!("not connected for {age}s").into()
+        let (link, now) = (self.cluster.link(), Instant::now());
+        let snapshot = self.cluster.snapshot();
+        state(&link, &snapshot, now, Timestamp::now()).into()
     }
 
     fn render_prompt_indicator(&self, _mode: PromptEditMode) -> Cow<'_, str> {
@@ -182,6 +204,8 @@ impl Prompt for Question {
 
 #[cfg(test)]
 mod tests {
+    use skynet::registry::link::Doubt;
+
     use super::*;
 
     #[track_caller]
@@ -202,6 +226,60 @@ mod tests {
             "sky service=payments · 41/486 ",
         );
         check("avg>50ms", None, "sky avg>50ms · ?/486 ");
+    }
+
+    #[test]
+    fn a_link_over_which_nothing_may_be_acted_on_is_named_as_it_is() {
+        let (since, wall) = (Instant::now(), Timestamp::UNIX_EPOCH);
+        let seconds = Duration::from_secs;
+        let (retry_at, until) = (since + seconds(16), since + seconds(20));
+        let (heard, why) = (since, Doubt::Wiped);
+        let written = Timestamp::from_second(-7_260).unwrap();
+        let mut snapshot = Snapshot::default();
+        for alarmed in [false, true] {
+            let calm = if alarmed {
+                "payments: 7 of 9 vanished +1"
+            } else {
+                ""
+            };
+            for (link, after, expected) in [
+                (Link::Live { heard }, 12, calm),
+                (Link::Connecting { since }, 2, calm),
+                (Link::Connecting { since }, 12, "connecting 12s"),
+                (Link::Cached { since, written }, 0, "no answer, data 2h old"),
+                (
+                    Link::Protected {
+                        since,
+                        until,
+                        heard,
+                        why,
+                    },
+                    1,
+                    "wiped, nothing is removed for 19s",
+                ),
+                (Link::Lost { since, retry_at }, 3, calm),
+                (Link::Lost { since, retry_at }, 12, "lost 12s, retry in 4s"),
+                (
+                    Link::Unknown {
+                        since,
+                        retry_at,
+                        format: 9,
+                    },
+                    1,
+                    "format 9 is not known here, retry in 15s",
+                ),
+            ] {
+                let said = state(&link, &snapshot, since + seconds(after), wall);
+                assert_eq!(said, expected, "{link:?}");
+            }
+            let alarm = |vanished| Alarm {
+                vanished,
+                of: 9,
+                since,
+            };
+            let alarms = [("payments".into(), alarm(7)), ("search".into(), alarm(6))];
+            snapshot.set_alarms(alarms.into());
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::cli::args::Format;
 use crate::oneshot::change::Change;
 use crate::oneshot::deploy::Deploy;
 use crate::oneshot::row::InstanceRow;
-use crate::oneshot::{call, change, deploy, listing, row};
+use crate::oneshot::{call, caveats, change, deploy, listing, row};
 use crate::output::Output;
 use crate::output::column::Value;
 use crate::report::{self, Exit, Failure};
@@ -149,8 +149,7 @@ impl Conversation {
         if seen.revision() == 0 {
             return Ok(Arc::new(self.session.snapshot().await?));
         }
-        let age = link.age(tokio::time::Instant::now()).as_secs();
-        report::note(&format!("Not connected: this is {age} s old."));
+        caveats::note_link(&link);
         Ok(seen)
     }
 
@@ -158,6 +157,7 @@ impl Conversation {
         let query = self.filter().clone().and(query_of(rest)?);
         let request = listing::Request::table(listing, query);
         let snapshot = self.snapshot().await?;
+        caveats::note(&snapshot);
         let stats = listing::stats_for(&self.session, &request, &snapshot).await;
         let output = Output::stdout();
         let known = Known::new(&snapshot, &stats, Timestamp::now());
@@ -207,13 +207,11 @@ impl Conversation {
 
     /// Refuses to change what is not seen as it is.
     fn check_live(&self) -> Result<(), Failure> {
-        if self.cluster.link().is_live() {
-            return Ok(());
+        match self.cluster.link().refusal() {
+            None => Ok(()),
+            Some(why) => Err(Failure::new(Exit::Unreachable, why)
+                .hint("nothing was changed; `instances` shows what is known, and how old it is")),
         }
-        Err(
-            Failure::new(Exit::Unreachable, "not connected, so nothing is changed")
-                .hint("the shell goes on trying; `instances` shows what was seen last"),
-        )
     }
 
     async fn change(
@@ -234,6 +232,7 @@ impl Conversation {
         let editor = terminal(verb.as_str(), editor)?;
         self.check_live()?;
         let snapshot = self.cluster.snapshot();
+        caveats::note(&snapshot);
         let stats = change::stats_for(&self.session, &query, &snapshot).await;
         let change = Change {
             verb,
@@ -276,6 +275,7 @@ impl Conversation {
         let editor = terminal("deploy", editor)?;
         self.check_live()?;
         let snapshot = self.cluster.snapshot();
+        caveats::note(&snapshot);
         let stats = change::stats_for(&self.session, &query, &snapshot).await;
         let wanted = Deploy {
             path,

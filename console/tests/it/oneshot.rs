@@ -340,3 +340,26 @@ async fn the_registry_says_where_it_is_and_ends_on_sigterm() {
         .unwrap();
     assert_eq!(status.code(), Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_that_cannot_be_read_are_told_beside_what_was_asked_for() {
+    let Some(mut etcdctl) = skynet::testing::etcdctl().unwrap() else {
+        return;
+    };
+    let cluster = Cluster::start().await;
+    let key = "/skynet/v1/instances/S/1/r/h/6f1c9b2e-0b1d-4c58-9a8e-000000000001";
+    let endpoints = format!("--endpoints={}", cluster.server.url());
+    let put = etcdctl.args([&endpoints, "put", key, "{"]).status();
+    assert!(put.unwrap().success());
+    for line in ["instances -o json", "topology -o json", "hosts -o json"] {
+        let told = cluster.sky(line).await;
+        assert_eq!(told.code, 0, "{told:?}");
+        let _json: serde_json::Value = serde_json::from_str(&told.stdout).unwrap();
+        assert!(told.stderr.contains("1 value of the registry"), "{told:?}");
+        assert!(told.stderr.contains(key), "{told:?}");
+    }
+    let told = cluster
+        .sky("stop --dry-run --service TestService -o json")
+        .await;
+    assert!(told.stderr.contains("1 value of the registry"), "{told:?}");
+}

@@ -5,6 +5,7 @@
 //! applying a burst of changes does not copy the world. Knows nothing of etcd: queries, balancers
 //! and consoles are tested on snapshots built by [`Snapshot::of`].
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -90,6 +91,14 @@ impl Snapshot {
     /// The services of which more than half vanished at once, by name.
     pub fn alarms(&self) -> &BTreeMap<Arc<str>, Alarm> {
         &self.alarms
+    }
+
+    /// The alarm over the most instances, the first by name among equals.
+    pub fn worst_alarm(&self) -> Option<(&Arc<str>, Alarm)> {
+        self.alarms
+            .iter()
+            .map(|(service, alarm)| (service, *alarm))
+            .max_by_key(|(service, alarm)| (alarm.vanished, Reverse(*service)))
     }
 
     /// How many values of the registry cannot be read, and are passed over.

@@ -140,3 +140,31 @@ fn nothing_is_left_for_later() {
     }
     none("these lines put something off", &offenders);
 }
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let mut pages = vec![root().join("README.md"), root().join("ARCHITECTURE.md")];
+    let docs = std::fs::read_dir(root().join("docs")).unwrap();
+    pages.extend(
+        docs.map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|ending| ending == "md")),
+    );
+    let mut dead = Vec::new();
+    let mut n_links = 0;
+    for page in pages {
+        let text = std::fs::read_to_string(&page).unwrap();
+        let ends = text.split("](").skip(1);
+        for target in ends.filter_map(|end| Some(end.split_once(')')?.0)) {
+            let file = target.split('#').next().unwrap_or_default();
+            if file.is_empty() || file.contains("://") {
+                continue;
+            }
+            n_links += 1;
+            if !page.with_file_name(file).exists() {
+                dead.push(format!("{}: {target}", page.display()));
+            }
+        }
+    }
+    assert!(n_links > 5, "the links were not found");
+    none("these links lead nowhere", &dead);
+}

@@ -4,9 +4,6 @@
 //! counted; what has no room is left out from the end of the sentence and then from the name, never
 //! from the numbers.
 
-use std::cmp::Reverse;
-use std::sync::Arc;
-
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use skynet::registry::snapshot::Alarm;
@@ -25,7 +22,7 @@ pub(super) fn sign(glyphs: Glyphs) -> &'static str {
 }
 
 pub(super) fn draw(state: &State, theme: &Theme, buffer: &mut Buffer, area: Rect) {
-    let Some((service, alarm)) = worst(state) else {
+    let Some((service, alarm)) = state.snapshot.worst_alarm() else {
         return;
     };
     let style = theme.style(Role::Bad);
@@ -45,14 +42,6 @@ pub(super) fn draw(state: &State, theme: &Theme, buffer: &mut Buffer, area: Rect
     let text = text.map_or("", String::as_str);
     let room = pen.room().saturating_sub(width(text));
     pen.text(&fit(&name, room), style).text(text, style);
-}
-
-/// The alarm over the most instances, the first by name among equals.
-fn worst(state: &State) -> Option<(&Arc<str>, Alarm)> {
-    let alarms = state.snapshot.alarms().iter();
-    alarms
-        .map(|(service, alarm)| (service, *alarm))
-        .max_by_key(|(service, alarm)| (alarm.vanished, Reverse(*service)))
 }
 
 /// What is said behind the name, the whole first.
