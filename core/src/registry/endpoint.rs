@@ -197,13 +197,19 @@ impl Endpoint {
         self.answered.store(true, Ordering::Relaxed);
     }
 
-    /// What it says, in the light of what is known of it: one that has answered before and now
-    /// breaks off has another reason than that it wants TLS.
+    /// What it says, in the light of what is known of it: one that has never answered and breaks off
+    /// wants TLS, or does not like the certificate that we showed it (its word on that may come too
+    /// late to be read); one that has answered before has another reason.
     pub(super) fn hears(&self, mut said: Said) -> Said {
-        let is_plain = self.url.starts_with("http://");
-        let may_want_tls = is_plain && !self.answered.load(Ordering::Relaxed);
-        if said.refusal == Some(Refusal::OnlyTls) && !may_want_tls {
-            said.refusal = None;
+        if said.refusal == Some(Refusal::OnlyTls) {
+            let answered = self.answered.load(Ordering::Relaxed);
+            said.refusal = (!answered).then(|| {
+                if self.url.starts_with("http://") {
+                    Refusal::OnlyTls
+                } else {
+                    Refusal::OurCertificate
+                }
+            });
         }
         said
     }

@@ -373,7 +373,15 @@ impl Asking {
         self.failed += 1;
         let is_shut = said.refusal.is_some_and(Refusal::shuts_the_way);
         self.shut = if is_shut { self.shut + 1 } else { 0 };
-        self.last = Some(Box::new(said));
+        // A reason with a name says more than a connection that breaks off.
+        let named = self
+            .last
+            .as_ref()
+            .and_then(|last| last.downcast_ref::<Said>())
+            .is_some_and(|last| last.refusal.is_some());
+        if said.refusal.is_some() || !named {
+            self.last = Some(Box::new(said));
+        }
     }
 
     fn note_silence(&mut self, elapsed: Elapsed) {
