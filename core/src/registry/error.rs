@@ -20,7 +20,7 @@ pub enum Error {
     /// An endpoint is no address that can be used.
     #[error("`{endpoint}` is not the address of a registry")]
     BadEndpoint {
-        /// The endpoint as it was given.
+        /// The endpoint as it was given, without the user and password in it.
         endpoint: String,
     },
     /// No endpoint answered in time.
@@ -129,6 +129,11 @@ impl Hint for Error {
         }
         Some(match self {
             Self::NoEndpoint => "give one with `--registry http://HOST:2379`".into(),
+            Self::BadEndpoint { endpoint } if endpoint.contains('@') => {
+                "a user is given with `--registry-user` and `--registry-password-file`, \
+                 and an endpoint looks like `http://10.0.0.1:2379`"
+                    .into()
+            }
             Self::BadEndpoint { .. } => "an endpoint looks like `http://10.0.0.1:2379`".into(),
             Self::Unreachable { .. } => "is it running, and is `--registry` right? \
                  `sky registry` starts one on this machine, `sky demo` a whole cluster"

@@ -411,11 +411,21 @@ fn endpoint_url(given: &str, wants_tls: bool) -> Result<String, Error> {
         .trim_end_matches('/');
     if rest.contains(['/', ' ', '@']) || !rest.contains(':') {
         return Err(Error::BadEndpoint {
-            endpoint: given.to_owned(),
+            endpoint: without_user(given),
         });
     }
     let usual = if wants_tls { "https://" } else { "http://" };
     Ok(format!("{}{rest}", scheme.unwrap_or(usual)))
+}
+
+/// An endpoint as it may be shown: what stands before an `@` may be a password.
+fn without_user(given: &str) -> String {
+    let Some((user, host)) = given.rsplit_once('@') else {
+        return given.to_owned();
+    };
+    let scheme = user.split_once("://").map_or("", |(scheme, _)| scheme);
+    let separator = if scheme.is_empty() { "" } else { "://" };
+    format!("{scheme}{separator}***@{host}")
 }
 
 /// Whether the registry says that a lease is not (or no longer) there.
@@ -442,6 +452,15 @@ mod tests {
         ] {
             let result = new(&[bad.to_owned()]);
             assert!(matches!(result, Err(Error::BadEndpoint { .. })), "{bad}");
+        }
+        for (given, shown) in [
+            ("http://root:se@cret@h:2379", "`http://***@h:2379`"),
+            ("root:secret@h:2379", "`***@h:2379`"),
+        ] {
+            let error = new(&[given.to_owned()]).err().unwrap();
+            assert!(error.to_string().contains(shown), "{error}");
+            assert!(!format!("{error:?}").contains("cret"), "{error:?}");
+            assert!(error.hint().unwrap().contains("--registry-user"));
         }
         let etcd = new(&["localhost:2379".into(), "http://b:1/".into()]).unwrap();
         assert_eq!(etcd.urls(), ["http://localhost:2379", "http://b:1"]);

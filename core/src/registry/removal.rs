@@ -4,7 +4,8 @@
 //! When more than half of a service's instances, and of three at least, vanish within ten seconds
 //! without having said `leaving` or been marked `dead`, an alarm stands, and none of them is given
 //! up while it does. It ends when they are back or marked, when as many others stand in their
-//! place, or on an operator's word. Pure, time is data.
+//! place, on an operator's word, or after ten minutes in which the registry was heard: by then
+//! whoever lives has registered again. Pure, time is data.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use crate::instance::InstanceId;
 
 /// What vanishes within so long vanishes at once.
 const WINDOW: Duration = Duration::from_secs(10);
+/// An alarm holds what vanished for so long at most.
+const HOLD: Duration = Duration::from_mins(10);
 /// Of fewer, half may well die together.
 const LEAST: usize = 3;
 
@@ -38,6 +41,8 @@ struct Service {
 #[derive(Debug, Clone, Copy)]
 struct Standing {
     since: Instant,
+    /// When it ends by itself.
+    until: Instant,
     /// How many instances there were before.
     of: usize,
 }
@@ -92,9 +97,33 @@ impl RemovalGuard {
 
     /// An operator knows of it: every alarm ends, and nothing is held any more.
     pub(super) fn dismiss(&mut self) -> Vec<InstanceId> {
+        self.end(|_| true)
+    }
+
+    /// Ends the alarms that have stood for long enough. Those that are returned are held no more.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<InstanceId> {
+        self.end(|alarm| alarm.until <= now)
+    }
+
+    /// When an alarm ends by itself.
+    pub(super) fn next_end(&self) -> Option<Instant> {
+        let alarms = self.services.values().filter_map(|one| one.alarm);
+        alarms.map(|alarm| alarm.until).min()
+    }
+
+    /// The registry was away, and nobody could register: alarms have their whole time again.
+    pub(super) fn prolong(&mut self, now: Instant) {
+        for of_service in self.services.values_mut() {
+            if let Some(alarm) = &mut of_service.alarm {
+                alarm.until = now + HOLD;
+            }
+        }
+    }
+
+    fn end(&mut self, is_over: impl Fn(Standing) -> bool) -> Vec<InstanceId> {
         let mut released = Vec::new();
         for of_service in self.services.values_mut() {
-            if of_service.alarm.take().is_some() {
+            if of_service.alarm.take_if(|alarm| is_over(*alarm)).is_some() {
                 released.extend(of_service.vanished.keys());
                 // Together they would raise it again at once.
                 of_service.vanished.clear();
@@ -139,6 +168,7 @@ impl Service {
         let of = standing + count;
         (of >= LEAST && count * 2 > of).then(|| Standing {
             since: recent().min().copied().unwrap_or(now),
+            until: now + HOLD,
             of,
         })
     }
@@ -249,6 +279,20 @@ mod tests {
         }
         assert!(guard.weigh(|_| 0, now).is_empty());
         assert!(!guard.holds("s") && guard.alarms().is_empty());
+    }
+
+    #[test]
+    fn an_alarm_ends_by_itself_after_its_time() {
+        let mut guard = after(4, 4, Duration::ZERO);
+        let end = guard.next_end().unwrap();
+        assert_eq!(guard.expire(end - Duration::from_millis(1)), []);
+        guard.prolong(end - Duration::from_secs(1));
+        assert_eq!(guard.expire(end), [], "the registry was away meanwhile");
+        let end = guard.next_end().unwrap();
+        assert_eq!(guard.expire(end).len(), 4);
+        assert!(!guard.holds("s") && guard.next_end().is_none());
+        guard.weigh(|_| 0, end);
+        assert!(!guard.holds("s"), "it came back by itself");
     }
 
     #[test]

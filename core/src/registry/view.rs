@@ -76,6 +76,7 @@ impl ViewBuilder {
     /// time again.
     pub(super) fn prolong(&mut self, now: Instant) {
         self.suspects.prolong(now);
+        self.guard.prolong(now);
         if let Some(protection) = &mut self.protection {
             protection.prolong(now);
         }
@@ -165,7 +166,10 @@ impl ViewBuilder {
     pub(super) fn next_expiry(&self) -> Option<Instant> {
         match &self.protection {
             Some(protection) => Some(protection.until),
-            None => self.suspects.next(),
+            None => [self.suspects.next(), self.guard.next_end()]
+                .into_iter()
+                .flatten()
+                .min(),
         }
     }
 
@@ -186,12 +190,21 @@ impl ViewBuilder {
                 }
             }
         }
+        let released = self.guard.expire(now);
+        if !released.is_empty() {
+            tracing::warn!(
+                n_instances = released.len(),
+                "what vanished at once did not come back, it is held no longer"
+            );
+            self.release(released, now);
+            changed = true;
+        }
         while let Some(id) = self.suspects.pop(now) {
             let service = match self.snapshot.registered_row(id) {
                 Some(known) if known.state == State::Suspect => Arc::clone(known.service()),
                 _ => continue,
             };
-            // What is held waits to be released; nothing else ends it.
+            // What is held waits to be released.
             if !self.guard.holds(&service) {
                 self.guard.accounted(&service, id);
                 self.snapshot.apply(Change::RemoveInstance(id));

@@ -253,3 +253,23 @@ proptest! {
         prop_assert_eq!(revisions(&view), at);
     }
 }
+
+#[test]
+fn those_that_died_together_are_given_up_in_the_end() {
+    let mut view = ViewBuilder::default();
+    let start = Instant::now();
+    list(&mut view, &[1, 2, 3], 5, start);
+    list(&mut view, &[3], 6, start);
+    let mut steps = 0;
+    while let Some(next) = view.next_expiry() {
+        assert!(next <= start + Duration::from_mins(11), "held for ever");
+        view.expire(next);
+        if next < start + Duration::from_mins(10) {
+            assert_eq!(view.snapshot().len(), 3, "given up too early");
+        }
+        steps += 1;
+        assert!(steps < 20, "it is looked at again and again");
+    }
+    assert!(view.snapshot().alarms().is_empty());
+    assert_eq!(states(&view), [State::Ready]);
+}
