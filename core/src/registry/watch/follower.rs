@@ -2,13 +2,13 @@
 //!
 //! Invariants: a watch starts at the revision behind its listing; a compaction means listing again,
 //! and the difference is applied; a stream that says nothing for 12 s though it is asked is given up
-//! for another endpoint, and nothing is given up on its word before that is heard; behind each opening the registry is asked who it is.
-//! etcd-client does not resume watches by itself.
+//! for another endpoint, and nobody is given up on its word before that is heard; behind each opening
+//! the registry is asked who it is. etcd-client does not resume watches by itself.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Event, EventType, GetOptions, WatchOptions, WatchResponse, WatchStream};
+use etcd_client::{Event, EventType, WatchOptions, WatchResponse, WatchStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -20,18 +20,18 @@ use crate::registry::error::Error;
 use crate::registry::etcd::Etcd;
 use crate::registry::key::Key;
 use crate::registry::link::{Doubt, Link};
-use crate::registry::list::{Known, Listing, Position, list, position_of, range_end, who};
+use crate::registry::list::{Known, Listing, Position, list, position_of, range_end};
 use crate::registry::liveness::Liveness;
 use crate::registry::names::Names;
-use crate::registry::origin::{Origin, Reading, Witness};
+use crate::registry::origin::{Origin, Reading};
 use crate::registry::read;
-use crate::registry::refusal::Refusal;
 use crate::registry::snapshot::Snapshot;
 use crate::registry::unreadable::{Unread, Unreadable};
 use crate::registry::view::ViewBuilder;
 use cold::Cold;
 
 mod cold;
+mod history;
 
 /// A sign of life so long after the one before is told to those who watch the link.
 const TELL_EVERY: Duration = Duration::from_secs(4);
@@ -270,59 +270,6 @@ impl Follower {
         self.builder.weigh(now);
         self.publish();
         self.heard();
-    }
-
-    /// Asks whether it is still the registry that is known; if not, a listing has to follow.
-    async fn ask_who(&mut self) -> Result<(), Error> {
-        let (cluster, at) = who(&self.etcd, &self.config.prefix).await?;
-        let reading = Reading {
-            etcd: at.cluster_id,
-            cluster: cluster.map(|cluster| cluster.id),
-            revision: at.revision,
-        };
-        self.doubt = self.origin.doubt(reading);
-        if self.doubt.is_none() {
-            self.ask_history().await?;
-        }
-        Ok(())
-    }
-
-    /// Doubts the registry if its history lacks the newest write that was seen.
-    async fn ask_history(&mut self) -> Result<(), Error> {
-        let stands = match self.origin.witness() {
-            Some(witness) => self.stands(witness).await?,
-            None => true,
-        };
-        if !stands {
-            self.doubt = Some(Doubt::WentBack);
-        }
-        Ok(())
-    }
-
-    /// Whether the registry's history still has a write that was seen.
-    async fn stands(&self, witness: &Witness) -> Result<bool, Error> {
-        let options = GetOptions::new()
-            .with_revision(witness.revision)
-            .with_keys_only();
-        let at = self
-            .etcd
-            .call(
-                "look whether the history is the same",
-                async |mut client| {
-                    let key = witness.key.as_slice();
-                    client.get(key, Some(options.clone())).await
-                },
-            )
-            .await;
-        match at {
-            Ok(response) => Ok(response
-                .kvs()
-                .first()
-                .is_some_and(|kv| kv.mod_revision() == witness.revision)),
-            // That far back the history was compacted, and nothing can be said.
-            Err(error) if error.refusal() == Some(Refusal::Compacted) => Ok(true),
-            Err(error) => Err(error),
-        }
     }
 
     async fn follow(&mut self, position: Position, backoff: &mut Backoff) -> Result<End, Error> {
