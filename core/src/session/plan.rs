@@ -326,6 +326,7 @@ mod tests {
     fn instance(id: u128, version: &str, region: &str) -> Instance {
         let mut instance = crate::testing::instance(id);
         instance.identity.service = "pay".into();
+        instance.identity.host = "h1".into();
         instance.identity.version = version.into();
         instance.identity.region = region.into();
         instance.address = Some(([127, 0, 0, 1], 9000 + u16::try_from(id).unwrap()).into());
