@@ -25,6 +25,8 @@ pub enum Refusal {
     NoUsersChecked,
     /// It has no space left: nothing is written until that is mended; leases go on.
     Full,
+    /// It cannot write to its disk: nothing is written until it can; leases go on.
+    Disk,
     /// It has too much to do.
     TooBusy,
     /// It cannot decide now: no leader, another leader, or none of its words in time.
@@ -100,6 +102,11 @@ const RULES: &[Rule] = &[
     ),
     // Load and space.
     Rule("database space exceeded", Refusal::Full, Verdict::Final),
+    Rule(
+        "could not write to its disk",
+        Refusal::Disk,
+        Verdict::NextEndpoint,
+    ),
     Rule("too many requests", Refusal::TooBusy, Verdict::Later),
     Rule("request is too large", Refusal::TooLarge, Verdict::Final),
     Rule(
@@ -257,6 +264,10 @@ impl Hint for Refusal {
             Self::Full => {
                 "the registry only reads until it has space again: `etcdctl compact REVISION`, \
                  `etcdctl defrag`, then `etcdctl alarm disarm`; what runs goes on"
+            }
+            Self::Disk => {
+                "the registry's disk fails: its log and the system's say how; what runs goes on, and \
+                 it writes again by itself as soon as it can"
             }
             Self::TooBusy => "the registry has too much to do: try again later",
             Self::NoLeader => {

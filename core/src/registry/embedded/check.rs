@@ -15,6 +15,10 @@ use super::{range::KeyRange, refusal::Refusal};
 /// Operations per list of a transaction, etcd's default.
 const MAX_TXN_OPS: usize = 128;
 
+/// Comparisons and operations of a whole transaction, the nested ones and both branches together.
+/// etcd has no such limit; without one a single request could keep everybody waiting for minutes.
+const MAX_TXN_TOTAL: usize = 1024;
+
 /// Bytes of a request that writes, etcd's default.
 const MAX_REQUEST_BYTES: usize = 1536 * 1024;
 
@@ -53,7 +57,8 @@ pub(super) fn delete(request: &PbDeleteRequest) -> Result<(), Refusal> {
 
 /// Checks a whole transaction, the nested ones too.
 pub(super) fn txn(request: &PbTxnRequest) -> Result<(), Refusal> {
-    txn_ops(request, MAX_TXN_OPS)?;
+    let mut left = MAX_TXN_TOTAL;
+    txn_ops(request, MAX_TXN_OPS, &mut left)?;
     Writes::of(&request.success)?;
     Writes::of(&request.failure)?;
     // What only reads costs the others nothing.
@@ -89,7 +94,8 @@ fn not_too_large(request: &impl Message) -> Result<(), Refusal> {
     }
 }
 
-fn txn_ops(request: &PbTxnRequest, max: usize) -> Result<(), Refusal> {
+/// Checks operations; lists may have `max` of them, and all that are left to check `left`.
+fn txn_ops(request: &PbTxnRequest, max: usize, left: &mut usize) -> Result<(), Refusal> {
     let n_ops = request
         .compare
         .len()
@@ -98,6 +104,8 @@ fn txn_ops(request: &PbTxnRequest, max: usize) -> Result<(), Refusal> {
     if n_ops > max {
         return Err(Refusal::TooManyOps);
     }
+    let n_all = request.compare.len() + request.success.len() + request.failure.len();
+    *left = left.checked_sub(n_all).ok_or(Refusal::TooManyOps)?;
     for compare in &request.compare {
         not_empty(&compare.key)?;
     }
@@ -107,7 +115,7 @@ fn txn_ops(request: &PbTxnRequest, max: usize) -> Result<(), Refusal> {
             Some(PbTxnOpRequest::RequestPut(request)) => put(request)?,
             Some(PbTxnOpRequest::RequestDeleteRange(request)) => delete(request)?,
             // What is left of the budget shrinks with every level, which bounds the depth.
-            Some(PbTxnOpRequest::RequestTxn(request)) => txn_ops(request, max - n_ops)?,
+            Some(PbTxnOpRequest::RequestTxn(request)) => txn_ops(request, max - n_ops, left)?,
             None => return Err(Refusal::KeyNotFound),
         }
     }
@@ -171,5 +179,34 @@ impl<'request> Writes<'request> {
 
     fn is_deleted(&self, key: &[u8]) -> bool {
         self.deletes.iter().any(|range| range.contains(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lists of `n` transactions each, so many levels of them, and `n` deletes at the end.
+    fn nested(n: usize, levels: usize) -> PbTxnRequest {
+        let op = if levels == 0 {
+            PbTxnOpRequest::RequestDeleteRange(PbDeleteRequest {
+                key: b"key".into(),
+                ..PbDeleteRequest::default()
+            })
+        } else {
+            PbTxnOpRequest::RequestTxn(nested(n, levels - 1))
+        };
+        PbTxnRequest {
+            success: vec![PbTxnRequestOp { request: Some(op) }; n],
+            ..PbTxnRequest::default()
+        }
+    }
+
+    #[test]
+    fn nested_operations_are_limited_in_total_too() {
+        assert_eq!(txn(&nested(MAX_TXN_OPS, 0)), Ok(()));
+        assert_eq!(txn(&nested(31, 1)), Ok(()));
+        assert_eq!(txn(&nested(32, 1)), Err(Refusal::TooManyOps));
+        assert_eq!(txn(&nested(10, 2)), Err(Refusal::TooManyOps));
     }
 }

@@ -86,12 +86,7 @@ pub(super) struct Writes {
 }
 
 impl Writes {
-    /// How much there is to do; 0 needs no disk.
-    pub(super) fn len(&self) -> usize {
-        self.rows() + usize::from(self.defragment) + usize::from(self.disarm)
-    }
-
-    /// How much there is to write.
+    /// How much there is to write; 0 needs no disk.
     pub(super) fn rows(&self) -> usize {
         self.versions.len() + self.dropped.len() + self.leases.len() + usize::from(self.compacted)
     }

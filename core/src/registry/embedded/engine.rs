@@ -51,7 +51,18 @@ pub(super) fn take_back(store: &mut Store, lessor: &mut Lessor, undo: Undo, comm
     lessor.attach_only(store.leased());
 }
 
-/// The state, opened for a batch of requests.
+/// What an answer depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Basis {
+    /// The state as the batch left it so far: if that cannot be written, the answer is wrong.
+    State,
+    /// Whether the file could be defragmented.
+    Defragmented,
+    /// Nothing that is written.
+    Nothing,
+}
+
+/// The state, opened for one request of a batch.
 pub(super) struct Engine<'state> {
     pub(super) store: &'state mut Store,
     pub(super) lessor: &'state mut Lessor,
@@ -62,6 +73,8 @@ pub(super) struct Engine<'state> {
     pub(super) visible: i64,
     /// Whether nothing may be written that takes more room.
     pub(super) is_full: bool,
+    /// What the answer depends on, as long as the request itself writes nothing.
+    pub(super) basis: Basis,
 }
 
 impl Engine<'_> {
@@ -134,6 +147,10 @@ impl Engine<'_> {
 
     /// Gives a lease its TTL again; answers it, or 0 for an unknown lease.
     pub(super) fn renew(&mut self, id: i64) -> i64 {
+        // Renewing needs no disk, unless the batch granted or ended this very lease.
+        if !self.undo.iter().any(|(changed, _)| *changed == id) {
+            self.basis = Basis::Nothing;
+        }
         self.lessor.renew(id, self.now).unwrap_or(0)
     }
 
@@ -166,6 +183,7 @@ impl Engine<'_> {
 
     /// Gives every lease its TTL again.
     pub(super) fn renew_all(&mut self) {
+        self.basis = Basis::Nothing;
         self.lessor.renew_all(self.now);
     }
 
@@ -185,11 +203,18 @@ impl Engine<'_> {
     /// Lets the file give back what it does not need.
     pub(super) fn defragment(&mut self) {
         self.writes.defragment = true;
+        self.basis = Basis::Defragmented;
     }
 
     /// Looks for room at once, since somebody says that there is some.
     pub(super) fn disarm(&mut self) {
         self.writes.disarm = true;
+        self.basis = Basis::Nothing;
+    }
+
+    /// Waits for its turn and asks for nothing.
+    pub(super) fn look_at_nothing(&mut self) {
+        self.basis = Basis::Nothing;
     }
 
     /// Everything, as it stands after the requests before this one.

@@ -23,6 +23,10 @@ use super::{checksum::Checksum, node::Node, refusal::Refusal};
 /// The version of etcd whose API this is, with ours behind it.
 const VERSION: &str = concat!("3.5.0+skynet.", env!("CARGO_PKG_VERSION"));
 
+/// What a status says while the disk cannot be written though it has room.
+const DISK_FAILED: &str = "the registry cannot write to its disk: nothing is changed until it can; \
+    look at the system's log, and make a backup";
+
 const ALARM_GET: i32 = 0;
 const ALARM_DEACTIVATE: i32 = 2;
 const ALARM_NOSPACE: i32 = 1;
@@ -54,6 +58,44 @@ impl MaintenanceService {
         let is_exceeded = self.node.state.space.is_exceeded();
         is_exceeded.then_some(alarm).into_iter().collect()
     }
+
+    fn errors(&self) -> Vec<String> {
+        let mut errors: Vec<_> = self.alarms().iter().map(alarm_text).collect();
+        if self.node.state.space.has_disk_failed() {
+            errors.push(DISK_FAILED.to_owned());
+        }
+        errors
+    }
+}
+
+/// Runs what looks at every row, so that nobody waits for it who wants something small.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
+    let done = tokio::task::spawn_blocking(work).await;
+    // It ends early only with the runtime.
+    done.map_err(|_ended| Refusal::Stopped.into())
+}
+
+/// The hash of the keys at a revision; 0 and less is the newest.
+fn hash_kv(node: &Node, wanted: i64) -> Result<PbHashKvResponse, Refusal> {
+    let (newest, revision, compact_revision, rows) = {
+        let store = node.store();
+        let newest = node.committed();
+        let revision = store.check_revision(wanted, newest)?;
+        // The rows of the compacted revision itself are not whole any more.
+        if wanted > 0 && revision <= store.compacted() {
+            return Err(Refusal::Compacted);
+        }
+        let rows = store.hashed_rows(revision);
+        (newest, revision, store.compacted(), rows)
+    };
+    let mut checksum = Checksum::new();
+    checksum.add_versions(rows);
+    Ok(PbHashKvResponse {
+        header: Some(node.header(newest)),
+        hash: checksum.finish(),
+        compact_revision,
+        hash_revision: revision,
+    })
 }
 
 /// An alarm in the words of etcd's status.
@@ -69,7 +111,11 @@ impl PbMaintenanceService for MaintenanceService {
     ) -> Result<Response<PbAlarmResponse>, Status> {
         let action = request.into_inner().action;
         // In the queue it comes behind whatever the disk has to say.
-        self.node.call(|_| Ok(())).await?;
+        let turn = self.node.call(|engine| {
+            engine.look_at_nothing();
+            Ok(())
+        });
+        turn.await?;
         let mut alarms = self.alarms();
         match action {
             ALARM_GET => {}
@@ -116,7 +162,7 @@ impl PbMaintenanceService for MaintenanceService {
             raft_applied_index: revision.unsigned_abs(),
             db_size_in_use: in_use,
             db_size_quota: i64::try_from(self.node.state.space.quota()).unwrap_or(i64::MAX),
-            errors: self.alarms().iter().map(alarm_text).collect(),
+            errors: self.errors(),
             ..PbStatusResponse::default()
         }))
     }
@@ -143,12 +189,15 @@ impl PbMaintenanceService for MaintenanceService {
             .node
             .call(|engine| Ok((engine.store.rows(), engine.ttls())))
             .await?;
-        let mut checksum = Checksum::new();
-        checksum.add_versions(rows);
-        checksum.add_leases(leases);
+        let hash = aside(move || {
+            let mut checksum = Checksum::new();
+            checksum.add_versions(rows);
+            checksum.add_leases(leases);
+            checksum.finish()
+        });
         Ok(Response::new(PbHashResponse {
+            hash: hash.await?,
             header: Some(self.node.header(self.node.committed())),
-            hash: checksum.finish(),
         }))
     }
 
@@ -157,25 +206,9 @@ impl PbMaintenanceService for MaintenanceService {
         request: Request<PbHashKvRequest>,
     ) -> Result<Response<PbHashKvResponse>, Status> {
         let wanted = request.into_inner().revision;
-        let (newest, revision, compact_revision, rows) = {
-            let store = self.node.store();
-            let newest = self.node.committed();
-            let revision = store.check_revision(wanted, newest)?;
-            // The rows of the compacted revision itself are not whole any more.
-            if wanted > 0 && revision <= store.compacted() {
-                return Err(Refusal::Compacted.into());
-            }
-            let rows = store.hashed_rows(revision);
-            (newest, revision, store.compacted(), rows)
-        };
-        let mut checksum = Checksum::new();
-        checksum.add_versions(rows);
-        Ok(Response::new(PbHashKvResponse {
-            header: Some(self.node.header(newest)),
-            hash: checksum.finish(),
-            compact_revision,
-            hash_revision: revision,
-        }))
+        let node = self.node.clone();
+        let response = aside(move || hash_kv(&node, wanted));
+        Ok(Response::new(response.await??))
     }
 
     type SnapshotStream = Pin<Box<dyn Stream<Item = Result<PbSnapshotResponse, Status>> + Send>>;
@@ -195,7 +228,9 @@ impl PbMaintenanceService for MaintenanceService {
             return Err(Refusal::DiskFailed.into());
         }
         let header = self.node.header(revision);
-        let pieces = backup.pieces().map(move |(blob, left)| {
+        // The length of the whole is said first, for which all of it is looked at.
+        let pieces = aside(|| backup.pieces()).await?;
+        let pieces = pieces.map(move |(blob, left)| {
             Ok(PbSnapshotResponse {
                 header: Some(header),
                 remaining_bytes: u64::try_from(left).unwrap_or(u64::MAX),

@@ -6,13 +6,13 @@
 //! while the disk works. A batch whose commit failed is taken back, and the state is read again
 //! from the disk once that works: only the disk knows whether the commit took place after all.
 
+mod recovery;
 #[cfg(test)]
 mod tests;
 
 use std::{
     path::Path,
-    sync::{Arc, PoisonError, RwLock, atomic::Ordering},
-    time::Duration,
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use tokio::{
@@ -21,8 +21,8 @@ use tokio::{
 };
 
 use super::{
-    disk::{Disk, Failure, Saved, Writes},
-    engine::{self, Engine, Undo},
+    disk::{Disk, Saved, Writes},
+    engine::{self, Basis, Engine, Undo},
     lease::Lessor,
     node::State,
     refusal::Refusal,
@@ -32,8 +32,8 @@ use super::{
 /// Requests per commit.
 const MAX_BATCH: usize = 1024;
 
-/// How often a failed disk is tried again.
-const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// A commit ends with the request that reaches this, so that few large ones make no long wait.
+const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// Tells the caller how it went, once that is sure.
 pub(super) type Answer = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
@@ -52,18 +52,60 @@ pub(super) enum Storage {
 
 /// The state's owner.
 pub(super) struct Owner {
-    pub(super) state: Arc<State>,
-    pub(super) lessor: Lessor,
-    pub(super) storage: Storage,
-    pub(super) history: usize,
+    state: Arc<State>,
+    lessor: Lessor,
+    storage: Storage,
+    history: usize,
     /// When a failed or a full disk is tried again.
-    pub(super) retry_at: Instant,
-    pub(super) jobs: mpsc::Receiver<Job>,
-    /// When the next lease expires, for the clock.
-    pub(super) next_expiry: watch::Sender<Option<Instant>>,
+    retry_at: Instant,
+    /// The disk holds a commit that was answered as failed, so what is in memory is not what is
+    /// there: nothing is written until everything was read again.
+    is_stale: bool,
+    /// Rows that the store forgot and a commit that failed was to drop; the next one does.
+    undropped: Vec<(i64, i64)>,
+    jobs: mpsc::Receiver<Job>,
+    /// When the clock is to send a job: when the next lease expires or the disk is to be tried.
+    next_wake: watch::Sender<Option<Instant>>,
+}
+
+/// What some requests did, to be written in one commit.
+#[derive(Default)]
+struct Batch {
+    writes: Writes,
+    undo: Undo,
+    /// What each answer depends on, and where it goes.
+    answers: Vec<(Basis, Answer)>,
+    revision: i64,
+    compacted: i64,
 }
 
 impl Owner {
+    /// An owner, and what tells the clock when to send a job.
+    pub(super) fn new(
+        state: Arc<State>,
+        lessor: Lessor,
+        storage: Storage,
+        history: usize,
+        jobs: mpsc::Receiver<Job>,
+    ) -> (Self, watch::Receiver<Option<Instant>>) {
+        let bytes = write(&state.store).bytes();
+        state.space.measure(bytes);
+        let (next_wake, wakes) = watch::channel(None);
+        let owner = Self {
+            state,
+            lessor,
+            storage,
+            history,
+            retry_at: Instant::now(),
+            is_stale: false,
+            undropped: Vec::new(),
+            jobs,
+            next_wake,
+        };
+        owner.tell_clock();
+        (owner, wakes)
+    }
+
     /// Works until nobody is left who could ask.
     pub(super) fn run(mut self) {
         while let Some(first) = self.jobs.blocking_recv() {
@@ -82,8 +124,14 @@ impl Owner {
     fn turn(&mut self, first: Job) {
         self.retry_storage();
         self.batch(first);
-        let next = self.lessor.next_expiry();
-        self.next_expiry.send_if_modified(|known| {
+        self.tell_clock();
+    }
+
+    fn tell_clock(&self) {
+        let retry_at = self.is_in_trouble().then_some(self.retry_at);
+        let expiry = self.lessor.next_expiry();
+        let next = expiry.into_iter().chain(retry_at).min();
+        self.next_wake.send_if_modified(|known| {
             let is_new = *known != next;
             *known = next;
             is_new
@@ -91,93 +139,88 @@ impl Owner {
     }
 
     fn batch(&mut self, first: Job) {
-        let mut writes = Writes::default();
-        let mut undo = Undo::new();
-        // Whether the request wrote, and where its answer goes.
-        let mut answers: Vec<(bool, Answer)> = Vec::new();
-        let revision;
-        let compacted;
-        let is_full = self.state.space.is_exceeded();
-        {
-            let mut store = write(&self.state.store);
-            let mut next = Some(first);
-            while let Some(job) = next {
-                let before = writes.len();
-                let answer = job(&mut Engine {
-                    store: &mut store,
-                    lessor: &mut self.lessor,
-                    writes: &mut writes,
-                    undo: &mut undo,
-                    now: Instant::now(),
-                    visible: *self.state.committed.borrow(),
-                    is_full,
-                });
-                answers.push((writes.len() != before, answer));
-                next = if answers.len() < MAX_BATCH {
-                    self.jobs.try_recv().ok()
-                } else {
-                    None
-                };
-            }
-            revision = store.revision();
-            compacted = store.compacted();
-            self.state.space.measure(store.bytes());
+        let mut batch = self.apply(first);
+        let outcome = self.commit(&mut batch);
+        let defragmented = match outcome {
+            Ok(()) if batch.writes.defragment => self.defragment(),
+            outcome => outcome,
+        };
+        if batch.writes.disarm {
+            self.recover();
         }
-        let outcome = self.commit(&writes, revision, compacted);
-        if outcome.is_err() {
+        for (basis, answer) in batch.answers {
+            answer(match basis {
+                Basis::State => outcome,
+                Basis::Defragmented => defragmented,
+                Basis::Nothing => Ok(()),
+            });
+        }
+    }
+
+    /// Applies what waits to the state in memory, as much as goes into one commit.
+    fn apply(&mut self, first: Job) -> Batch {
+        let mut batch = Batch::default();
+        let mut store = write(&self.state.store);
+        let mut n_bytes = 0;
+        let mut next = Some(first);
+        while let Some(job) = next {
+            let n_rows = batch.writes.rows();
+            let n_versions = batch.writes.versions.len();
+            // Every request meets what those before it left of the quota.
+            self.state.space.measure(store.bytes());
+            let mut engine = Engine {
+                store: &mut store,
+                lessor: &mut self.lessor,
+                writes: &mut batch.writes,
+                undo: &mut batch.undo,
+                now: Instant::now(),
+                visible: *self.state.committed.borrow(),
+                is_full: self.state.space.is_exceeded(),
+                basis: Basis::State,
+            };
+            let answer = job(&mut engine);
+            let basis = engine.basis;
+            let basis = match batch.writes.rows() {
+                // It saw what is on the disk.
+                0 if basis == Basis::State => Basis::Nothing,
+                n_now if n_now != n_rows => Basis::State,
+                _ => basis,
+            };
+            batch.answers.push((basis, answer));
+            let written = batch.writes.versions.iter().skip(n_versions);
+            n_bytes += written.map(|version| version.size()).sum::<usize>();
+            next = if batch.answers.len() < MAX_BATCH && n_bytes < MAX_BATCH_BYTES {
+                self.jobs.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        batch.revision = store.revision();
+        batch.compacted = store.compacted();
+        self.state.space.measure(store.bytes());
+        batch
+    }
+
+    /// Writes and publishes a batch, or takes it back.
+    fn commit(&mut self, batch: &mut Batch) -> Result<(), Refusal> {
+        if batch.writes.rows() == 0 {
+            return Ok(());
+        }
+        let dropped = &mut batch.writes.dropped;
+        dropped.splice(0..0, std::mem::take(&mut self.undropped));
+        let outcome = self.write(&batch.writes, batch.revision, batch.compacted);
+        if outcome.is_ok() {
+            self.publish(batch.revision);
+        } else {
+            // The store forgot them for good; the disk has them still.
+            self.undropped = std::mem::take(&mut batch.writes.dropped);
             let committed = *self.state.committed.borrow();
+            let undo = std::mem::take(&mut batch.undo);
             let mut store = write(&self.state.store);
             engine::take_back(&mut store, &mut self.lessor, undo, committed);
-            drop(store);
+            self.state.space.measure(store.bytes());
         }
-        for (wrote, answer) in answers {
-            answer(if wrote { outcome } else { Ok(()) });
-        }
-    }
-
-    fn commit(&mut self, writes: &Writes, revision: i64, compacted: i64) -> Result<(), Refusal> {
-        if writes.rows() > 0 {
-            if let Storage::Disk(disk) = &mut self.storage {
-                if let Err(failure) = disk.commit(writes, revision, compacted) {
-                    self.settle(&failure)?;
-                }
-                self.measure_disk();
-            }
-            self.publish(revision);
-        }
-        if writes.disarm {
-            self.look_for_room();
-        }
-        if writes.defragment {
-            self.defragment()?;
-        }
-        Ok(())
-    }
-
-    /// Finds out what a failed commit came to.
-    fn settle(&mut self, failure: &Failure) -> Result<(), Refusal> {
-        let Storage::Disk(disk) = &mut self.storage else {
-            return Ok(());
-        };
-        let refusal = if failure.is_full() {
-            disk.folder().give_reserve();
-            self.state.space.disk_is_full();
-            Refusal::NoSpace
-        } else {
-            let folder = disk.folder().path().display();
-            tracing::error!(%folder, %failure, "the registry could not write");
-            Refusal::DiskFailed
-        };
-        self.retry_at = Instant::now() + RETRY_EVERY;
-        match disk.reopen() {
-            // It is on the disk, whatever the disk said.
-            Ok(true) => Ok(()),
-            Ok(false) => Err(refusal),
-            Err(error) => {
-                tracing::error!(%error, "the registry's file stays closed");
-                Err(refusal)
-            }
-        }
+        outcome
     }
 
     fn publish(&self, revision: i64) {
@@ -186,85 +229,6 @@ impl Owner {
             *committed = revision;
             is_new
         });
-    }
-
-    fn measure_disk(&self) {
-        if let Storage::Disk(disk) = &self.storage {
-            self.state.disk_bytes.store(disk.bytes(), Ordering::Relaxed);
-        }
-    }
-
-    fn defragment(&mut self) -> Result<(), Refusal> {
-        if let Storage::Disk(disk) = &mut self.storage {
-            if let Err(failure) = disk.defragment() {
-                self.settle(&failure)?;
-            }
-            self.measure_disk();
-        }
-        Ok(())
-    }
-
-    /// Tries a disk again that failed or was full, if it is time for that.
-    fn retry_storage(&mut self) {
-        let Storage::Disk(disk) = &mut self.storage else {
-            return;
-        };
-        if (disk.is_open() && !self.state.space.is_disk_full()) || Instant::now() < self.retry_at {
-            return;
-        }
-        self.retry_at = Instant::now() + RETRY_EVERY;
-        if !disk.is_open() {
-            match disk.reopen() {
-                Ok(false) => {}
-                // A commit that was answered as failed is on the disk: that is what counts.
-                Ok(true) => match disk.read() {
-                    Ok(saved) => self.resume(saved),
-                    Err(error) => tracing::error!(%error, "the registry's file cannot be read"),
-                },
-                Err(error) => {
-                    tracing::error!(%error, "the registry's file stays closed");
-                    return;
-                }
-            }
-        }
-        self.look_for_room();
-    }
-
-    /// Ends the alarm if the disk has room.
-    fn look_for_room(&mut self) {
-        if !self.state.space.is_disk_full() {
-            return;
-        }
-        let Storage::Disk(disk) = &mut self.storage else {
-            return;
-        };
-        let found = disk
-            .folder()
-            .hold_reserve()
-            .map_err(Failure::from)
-            .and_then(|()| disk.find_room());
-        match found {
-            Ok(()) => self.state.space.disk_has_room(),
-            Err(failure) => {
-                disk.folder().give_reserve();
-                tracing::debug!(%failure, "the registry's disk is still full");
-                if !disk.is_open()
-                    && let Err(error) = disk.reopen()
-                {
-                    tracing::error!(%error, "the registry's file stays closed");
-                }
-            }
-        }
-    }
-
-    fn resume(&mut self, saved: Saved) {
-        let (store, mut lessor) = restore(saved, self.history, Instant::now());
-        lessor.keep_expiries(&self.lessor);
-        self.lessor = lessor;
-        let revision = store.revision();
-        *write(&self.state.store) = store;
-        tracing::info!(revision, "the registry's file was read again");
-        self.publish(revision);
     }
 }
 

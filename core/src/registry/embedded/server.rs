@@ -112,16 +112,7 @@ impl Running {
             space,
         });
         let (jobs, queue) = mpsc::channel(node::QUEUE);
-        let (next_expiry, expiries) = watch::channel(lessor.next_expiry());
-        let owner = Owner {
-            state: Arc::clone(&state),
-            lessor,
-            storage,
-            history: config.history,
-            retry_at: Instant::now(),
-            jobs: queue,
-            next_expiry,
-        };
+        let (owner, wakes) = Owner::new(Arc::clone(&state), lessor, storage, config.history, queue);
         let (is_closed, closed) = oneshot::channel();
         std::thread::Builder::new()
             .name("registry-owner".to_owned())
@@ -148,7 +139,7 @@ impl Running {
         #[cfg(feature = "testing")]
         let faults = super::faults::Faults::new(&node, vec![node.faults.clone()]);
         let (is_served, served) = oneshot::channel();
-        runtime.spawn(keep_time(node.clone(), expiries));
+        runtime.spawn(keep_time(node.clone(), wakes));
         runtime.spawn(async move {
             serve(node, listener, address).await;
             drop(is_served);
@@ -314,15 +305,16 @@ fn incoming(listener: TcpListener) -> impl Stream<Item = Result<LenientStream, I
     })
 }
 
-/// Expires leases when their time comes, and gives them all new time after a pause of the process.
-pub(super) async fn keep_time(node: Node, mut expiries: watch::Receiver<Option<Instant>>) {
+/// Expires leases when their time comes, lets the owner try a failed disk again when it wants to, and
+/// gives all leases new time after a pause of the process.
+pub(super) async fn keep_time(node: Node, mut wakes: watch::Receiver<Option<Instant>>) {
     loop {
-        let next = *expiries.borrow_and_update();
+        let next = *wakes.borrow_and_update();
         // Without leases nothing can expire, and no pause matters.
         let wake_at = next.map(|next| next.min(Instant::now() + TICK));
         tokio::select! {
             () = sleep_until(wake_at) => {}
-            changed = expiries.changed() => if changed.is_err() { return },
+            changed = wakes.changed() => if changed.is_err() { return },
             () = node.stop.cancelled() => return,
         }
         #[cfg(feature = "testing")]
@@ -348,6 +340,7 @@ pub(super) async fn keep_time(node: Node, mut expiries: watch::Receiver<Option<I
             })
             .await
         } else if next.is_some_and(|next| next <= now) {
+            // Any job makes the owner try its disk; this one may find nothing to expire.
             node.call(|engine| Ok(engine.expire())).await
         } else {
             Ok(0)

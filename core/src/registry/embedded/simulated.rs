@@ -15,7 +15,6 @@ use tokio::{
     io::DuplexStream,
     sync::{mpsc, watch},
     task::JoinSet,
-    time::Instant,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -58,16 +57,8 @@ impl Simulated {
         });
         let lessor = Lessor::default();
         let (jobs, queue) = mpsc::channel(node::QUEUE);
-        let (next_expiry, expiries) = watch::channel(lessor.next_expiry());
-        let owner = Owner {
-            state: Arc::clone(&state),
-            lessor,
-            storage: Storage::Memory,
-            history: HISTORY,
-            retry_at: Instant::now(),
-            jobs: queue,
-            next_expiry,
-        };
+        let (owner, wakes) =
+            Owner::new(Arc::clone(&state), lessor, Storage::Memory, HISTORY, queue);
         let stop = CancellationToken::new();
         let first = Switches::default();
         let mut switches = vec![first.clone()];
@@ -83,7 +74,7 @@ impl Simulated {
         let faults = Faults::new(&clock, switches.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(owner.run_as_task());
-        tasks.spawn(server::keep_time(clock, expiries));
+        tasks.spawn(server::keep_time(clock, wakes));
         let mut doors = Vec::new();
         for switches in &switches {
             let (door, connections) = mpsc::channel(BACKLOG);

@@ -4,7 +4,7 @@
 //! NOSPACE alarm, before they change anything; whatever needs none, and whatever makes room, goes on.
 //! Unlike etcd's, this alarm ends by itself, as soon as there is room.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 /// The quota if nobody says otherwise: etcd's.
 pub(super) const DEFAULT_QUOTA: u64 = 2 * 1024 * 1024 * 1024;
@@ -21,6 +21,7 @@ const DISK_FULL: u8 = 2;
 pub(super) struct Space {
     quota: AtomicU64,
     state: AtomicU8,
+    has_disk_failed: AtomicBool,
 }
 
 impl Default for Space {
@@ -35,6 +36,7 @@ impl Space {
         Self {
             quota: AtomicU64::new(quota),
             state: AtomicU8::new(ROOM),
+            has_disk_failed: AtomicBool::new(false),
         }
     }
 
@@ -51,6 +53,23 @@ impl Space {
     /// Whether the disk said so, which only the disk can take back.
     pub(super) fn is_disk_full(&self) -> bool {
         self.state.load(Ordering::Relaxed) == DISK_FULL
+    }
+
+    /// Whether the last write failed for another reason than room.
+    pub(super) fn has_disk_failed(&self) -> bool {
+        self.has_disk_failed.load(Ordering::Relaxed)
+    }
+
+    /// A write failed for another reason than room.
+    pub(super) fn disk_failed(&self) {
+        self.has_disk_failed.store(true, Ordering::Relaxed);
+    }
+
+    /// A write succeeded.
+    pub(super) fn disk_works(&self) {
+        if self.has_disk_failed.swap(false, Ordering::Relaxed) {
+            tracing::info!("the registry can write to its disk again");
+        }
     }
 
     /// The disk is full.

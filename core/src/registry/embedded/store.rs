@@ -53,7 +53,8 @@ impl Version {
         self.version == 0
     }
 
-    fn size(&self) -> usize {
+    /// What it takes in memory, in bytes.
+    pub(super) fn size(&self) -> usize {
         // The struct, its two shared buffers and its places in the map and in the log.
         self.key.len() + self.value.len() + 200
     }

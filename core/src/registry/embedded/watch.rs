@@ -97,12 +97,13 @@ impl Watcher {
         let mut n_bytes = 0;
         for (revision, changes) in store.log(self.next, newest) {
             for change in changes.iter().filter(|change| self.wants(change)) {
-                n_bytes += change.now.key.len() + change.now.value.len();
                 let mut change = change.clone();
                 // What stood there is what a read just before the change finds.
                 if revision <= store.compacted() {
                     change.before = None;
                 }
+                let before = change.before.as_ref().filter(|_| self.prev_kv);
+                n_bytes += change.now.size() + before.map_or(0, |before| before.size());
                 pulled.push(change);
             }
             self.next = revision + 1;
@@ -171,5 +172,35 @@ impl Watcher {
             event.prev_kv = change.before.as_ref().map(|before| key_value(before));
         }
         event
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn what_stood_there_before_counts_where_it_is_sent() {
+        let mut store = Store::new(100);
+        for _ in 0..10 {
+            let mut changes = store.change();
+            changes.put(Bytes::from("key"), Bytes::from(vec![b'x'; 1_000_000]), 0);
+            changes.finish();
+            let mut changes = store.change();
+            changes.delete(&KeyRange::One(Bytes::from("key")));
+            changes.finish();
+        }
+        let range = KeyRange::One(Bytes::from("key"));
+        for (prev_kv, n_expected) in [(false, 4), (true, 2)] {
+            let mut watcher = Watcher::new(range.clone(), 2).with_prev_kv(prev_kv);
+            let mut n_seen = 0;
+            while let Pulled::Changes(changes) = watcher.pull(&store, store.revision()) {
+                n_seen += changes.len();
+                assert!(changes.len() <= n_expected, "{}", changes.len());
+            }
+            assert_eq!(n_seen, 20);
+        }
     }
 }

@@ -16,6 +16,7 @@ PermissionDenied | denied by the proxy | Final | Permission
 FailedPrecondition | etcdserver: authentication is not enabled | Final | NoUsersChecked
 ResourceExhausted | etcdserver: too many requests | Later | TooBusy
 ResourceExhausted | etcdserver: mvcc: database space exceeded | Final | Full
+Unavailable | etcdserver: the registry could not write to its disk | NextEndpoint | Disk
 ResourceExhausted | quota | Later | TooBusy
 ResourceExhausted | grpc: received message larger than max (3000000 vs. 2097152) | Final | TooLarge
 InvalidArgument | etcdserver: request is too large | Final | TooLarge
@@ -69,7 +70,7 @@ fn every_answer_of_etcd_has_its_meaning() {
         );
         rows += 1;
     }
-    assert_eq!(rows, 42);
+    assert_eq!(rows, 43);
 }
 
 #[test]

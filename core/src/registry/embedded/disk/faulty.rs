@@ -41,6 +41,8 @@ struct Inner {
     room: Option<usize>,
     /// Operations until all fail.
     fuel: Option<usize>,
+    /// Whether reading fails, too.
+    is_unreadable: bool,
 }
 
 /// The disk; clones are the same one.
@@ -68,6 +70,11 @@ impl Faulty {
     /// How many operations succeed before all fail, if any do.
     pub(in crate::registry::embedded) fn fail_after(&self, n_ops: Option<usize>) {
         self.inner().fuel = n_ops;
+    }
+
+    /// Whether reading fails.
+    pub(in crate::registry::embedded) fn fail_reads(&self, is_unreadable: bool) {
+        self.inner().is_unreadable = is_unreadable;
     }
 
     /// What stands on it now.
@@ -163,6 +170,9 @@ impl StorageBackend for Faulty {
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let at = usize::try_from(offset).map_err(io::Error::other)?;
         let inner = self.inner();
+        if inner.is_unreadable {
+            return Err(io::Error::other("the disk is gone"));
+        }
         let found = inner.written.get(at..at + out.len());
         out.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
