@@ -240,7 +240,7 @@ impl Refusal {
     pub(super) fn retry(self) -> Retry {
         match self {
             Self::TooBusy | Self::Token => Retry::Safe,
-            Self::NoLeader => Retry::IfIdempotent,
+            Self::NoLeader | Self::Disk => Retry::IfIdempotent,
             _ => Retry::Never,
         }
     }
