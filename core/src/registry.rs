@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use tokio::sync::watch as channel;
 
-use crate::instance::Identity;
+use crate::instance::{Identity, InstanceId};
 use dial::Dial;
 use entry::{Entry, EntryKind};
 use etcd::Etcd;
 use lease::LeaseKeeper;
+use registration::OnNewId;
 use snapshot::Snapshot;
 use value::{HostValue, InstanceValue};
 use watch::ViewConfig;
@@ -293,22 +294,36 @@ impl Registry {
     ///
     /// Call it on a tokio runtime.
     pub fn register(&self, identity: Identity, value: InstanceValue) -> Registration {
-        Registration::of(self.hold(EntryKind::Instance { identity, value }))
+        Registration::of(self.hold(EntryKind::Instance { identity, value }, None))
+    }
+
+    /// Registers an instance that takes a new id if a living one of another machine has its id, as
+    /// on a cloned machine. `on_new_id` is told the new id before anything is written under it.
+    ///
+    /// Call it on a tokio runtime.
+    pub fn register_yielding(
+        &self,
+        identity: Identity,
+        value: InstanceValue,
+        on_new_id: impl Fn(InstanceId) + Send + Sync + 'static,
+    ) -> Registration {
+        let kind = EntryKind::Instance { identity, value };
+        Registration::of(self.hold(kind, Some(Box::new(on_new_id))))
     }
 
     /// Registers a host for its daemon, in the same way.
     ///
     /// Call it on a tokio runtime.
     pub fn register_host(&self, name: Arc<str>, value: HostValue) -> HostRegistration {
-        HostRegistration::of(self.hold(EntryKind::Host { name, value }))
+        HostRegistration::of(self.hold(EntryKind::Host { name, value }, None))
     }
 
-    fn hold(&self, kind: EntryKind) -> registration::Handle {
+    fn hold(&self, kind: EntryKind, on_new_id: Option<OnNewId>) -> registration::Handle {
         let shared = &self.shared;
         let entry = Entry { kind, decisions: 0 };
         let (etcd, prefix) = (Arc::clone(&shared.etcd), Arc::clone(&shared.prefix));
         let doubts = shared.doubts.subscribe();
-        registration::Handle::start(etcd, self.keeper(), prefix, entry, doubts)
+        registration::Handle::start(etcd, self.keeper(), prefix, entry, doubts, on_new_id)
     }
 
     /// Gives the process's lease back, with every entry that still hangs on it: the last step of a

@@ -13,9 +13,10 @@ mod error;
 mod figures;
 mod lifecycle;
 mod method;
+mod signals;
 
 pub use builder::Builder;
-pub use config::{ConfigError, Listen, PORTS, ServiceConfig};
+pub use config::{ConfigError, Listen, PORTS, SUPERVISED_VARIABLE, ServiceConfig};
 pub use context::{Context, ServiceError, ServiceInfo};
 pub use error::StartError;
 pub use lifecycle::{Service, Stopper};

@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::Args;
 use skynet::hint::Hint;
 use skynet::registry::{Access, DEFAULT_ENDPOINT, RegistryConfig, TTL_VARIABLE, parse_ttl};
+use skynet::service::SUPERVISED_VARIABLE;
 
 use crate::state_folder;
 
@@ -240,6 +241,7 @@ impl DaemonConfig {
         for (name, value) in self.registry_config.access.to_env() {
             set(name, value);
         }
+        set(SUPERVISED_VARIABLE, true.to_string());
         set("SKYNET_REGION", self.region.to_string());
         set("SKYNET_HOST", self.host.to_string());
         set("SKYNET_BIND_IP", self.bind.to_string());
@@ -322,6 +324,7 @@ mod tests {
         assert_eq!(env["SKYNET_PREFIX"], "/x");
         assert_eq!(config.registry_config.ttl, Duration::from_secs(30));
         assert_eq!(env["SKYNET_REGISTRY_TTL"], "30s");
+        assert_eq!(env[SUPERVISED_VARIABLE], "true");
         assert_eq!(env["SKYNET_REGISTRY_USER"], "svc");
         assert_eq!(env["SKYNET_REGISTRY_PASSWORD_FILE"], "/run/pw");
         assert_eq!(env["SKYNET_REGISTRY_CA"], "/tls/ca.pem");

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use etcd_client::{Client, Compare, CompareOp, GetOptions, KeyValue, PutOptions, Txn, TxnOp};
 use skynet::instance::{Identity, InstanceId, ProcessId, State};
 use skynet::registry::key::Key;
-use skynet::registry::value::{AddressClaim, HostValue, InstanceValue};
+use skynet::registry::value::{Claim, HostValue, InstanceValue};
 use tokio::task::JoinSet;
 
 use crate::server::PREFIX;
@@ -132,7 +132,7 @@ pub(crate) async fn register(
         host: Arc::clone(&identity.host),
         port: value.address.port(),
     };
-    let claimed = serde_json::to_vec(&AddressClaim {
+    let claimed = serde_json::to_vec(&Claim {
         uuid: identity.id,
         process: process.clone(),
     })?;

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use super::key::Key;
-use super::value::{AddressClaim, HostValue, InstanceValue};
-use crate::instance::{Identity, ProcessId};
+use super::value::{Claim, HostValue, InstanceValue};
+use crate::instance::{Identity, InstanceId, ProcessId};
 
 /// An entry of ours as it should stand in the registry.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,20 +51,27 @@ impl Entry {
         }
     }
 
-    /// The claim that is made together with the entry: its key and value.
-    pub(super) fn claim(&self) -> Option<(Key, AddressClaim)> {
-        match &self.kind {
-            EntryKind::Instance { identity, value } => Some((
-                Key::Address {
-                    host: Arc::clone(&identity.host),
-                    port: value.address.port(),
-                },
-                AddressClaim {
-                    uuid: identity.id,
-                    process: value.process.clone(),
-                },
-            )),
-            EntryKind::Host { .. } => None,
+    /// The claims that are made together with the entry, on its address and its id, by key and
+    /// value.
+    pub(super) fn claims(&self) -> Vec<(Key, Claim)> {
+        let EntryKind::Instance { identity, value } = &self.kind else {
+            return Vec::new();
+        };
+        let claim = Claim {
+            uuid: identity.id,
+            process: value.process.clone(),
+        };
+        let address = Key::Address {
+            host: Arc::clone(&identity.host),
+            port: value.address.port(),
+        };
+        vec![(address, claim.clone()), (Key::Id(identity.id), claim)]
+    }
+
+    /// Makes it an entry under another id.
+    pub(super) fn set_id(&mut self, id: InstanceId) {
+        if let EntryKind::Instance { identity, .. } = &mut self.kind {
+            identity.id = id;
         }
     }
 
@@ -165,13 +172,13 @@ impl Entry {
         self.judge(process.ok(), is_alive)
     }
 
-    /// Who holds the entry's address, by the claim that stands there.
+    /// Who holds the entry's address or id, by the claim that stands there.
     pub(super) fn claim_holder(
         &self,
         standing: &[u8],
         is_alive: impl Fn(&ProcessId) -> bool,
     ) -> Holder {
-        let claim = serde_json::from_slice::<AddressClaim>(standing);
+        let claim = serde_json::from_slice::<Claim>(standing);
         self.judge(claim.ok().map(|claim| claim.process), is_alive)
     }
 
@@ -190,7 +197,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::instance::{InstanceId, State};
+    use crate::instance::State;
 
     fn entry() -> Entry {
         let process = ProcessId {

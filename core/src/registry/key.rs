@@ -38,6 +38,8 @@ pub enum Key {
         /// The port on it.
         port: u16,
     },
+    /// `ids/{uuid}`: the claim on an instance's id, which is one for all hosts.
+    Id(InstanceId),
     /// `hosts/{host}`.
     Host(Arc<str>),
     /// `status/{host}/{uuid}`: a child that is not registered.
@@ -63,6 +65,7 @@ impl Key {
                 identity.id
             ),
             Self::Address { host, port } => format!("{prefix}/addr/{}/{port}", encode(host)),
+            Self::Id(id) => format!("{prefix}/ids/{id}"),
             Self::Host(host) => format!("{prefix}/hosts/{}", encode(host)),
             Self::Child { host, id } => format!("{prefix}/status/{}/{id}", encode(host)),
         }
@@ -91,6 +94,7 @@ pub(super) enum RawKey<'a> {
         host: &'a str,
         port: u16,
     },
+    Id(InstanceId),
     Host(&'a str),
     Child {
         host: &'a str,
@@ -118,6 +122,7 @@ impl<'a> RawKey<'a> {
                 host: next()?,
                 port: next()?.parse().ok()?,
             },
+            "ids" => Self::Id(next()?.parse().ok()?),
             "hosts" => Self::Host(next()?),
             "status" => Self::Child {
                 host: next()?,
@@ -149,6 +154,7 @@ impl<'a> RawKey<'a> {
                 host: name(host)?,
                 port,
             },
+            Self::Id(id) => Key::Id(id),
             Self::Host(host) => Key::Host(name(host)?),
             Self::Child { host, id } => Key::Child {
                 host: name(host)?,

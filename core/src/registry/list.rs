@@ -15,6 +15,7 @@ use super::origin::Witness;
 use super::refusal::Refusal;
 use super::snapshot::{Change, Snapshot};
 use super::unreadable::{Unread, Unreadable};
+use crate::instance::Identity;
 use reader::Reader;
 
 mod reader;
@@ -51,6 +52,9 @@ pub(super) struct Listing {
     pub(super) changed: Vec<Change>,
     /// What is no longer there, as removals.
     pub(super) gone: Vec<Change>,
+    /// Known under keys that stand no more, though other keys of the same ids do; or not shown, and
+    /// gone.
+    pub(super) moved: Vec<Identity>,
     /// How many rows had to be read; the others stand as they are known.
     pub(super) n_read: usize,
 }

@@ -54,6 +54,6 @@ pub(super) fn change(
             let value: HostValue = serde_json::from_slice(value)?;
             Change::PutHost(Arc::new(value.into_host(name, mod_revision)))
         }
-        Key::Address { .. } | Key::Cluster => return Ok(None),
+        Key::Address { .. } | Key::Id(_) | Key::Cluster => return Ok(None),
     }))
 }

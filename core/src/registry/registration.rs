@@ -21,7 +21,10 @@ use crate::instance::State;
 
 mod check;
 mod claim;
+mod rival;
 mod worker;
+
+pub(super) use rival::OnNewId;
 
 /// How long leaving may take before the lease is left to end by itself.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -42,6 +45,7 @@ impl Handle {
         prefix: Arc<str>,
         entry: Entry,
         doubts: watch::Receiver<u64>,
+        on_new_id: Option<OnNewId>,
     ) -> Self {
         let (stands_sender, stands) = watch::channel(false);
         let (wish_sender, wish) = watch::channel(entry.registered());
@@ -63,6 +67,7 @@ impl Handle {
             watch_from: 1,
             is_overtaken: false,
             doubts,
+            rivals: rival::Rivals::yielding(on_new_id),
         };
         Self {
             entry,

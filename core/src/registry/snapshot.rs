@@ -1,8 +1,9 @@
 //! An immutable, indexed view of the cluster at one revision.
 //!
 //! Invariants: iteration is in the order of service, version, region, host, id; an instance of
-//! `instances/` hides the child of the same id in `status/`; a clone shares its structure, so that
-//! applying a burst of changes does not copy the world. Knows nothing of etcd: queries, balancers
+//! `instances/` hides the child of the same id in `status/`; of several keys with one id (a cloned
+//! machine) one is shown, which one depends on their values only, and the next when that one is
+//! gone; a clone shares its structure, so that applying a burst of changes does not copy the world. Knows nothing of etcd: queries, balancers
 //! and consoles are tested on snapshots built by [`Snapshot::of`].
 
 use std::cmp::Reverse;
@@ -13,7 +14,7 @@ use imbl::ordmap::DiffItem;
 use imbl::{HashMap, OrdMap};
 use tokio::time::Instant;
 
-use crate::instance::{Host, Identity, Instance, InstanceId};
+use crate::instance::{Host, Identity, Instance, InstanceId, State};
 
 /// One change of the cluster, as the watch reads it.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +53,8 @@ pub struct Snapshot {
     unreadable: usize,
     rows: OrdMap<Identity, Arc<Instance>>,
     registered: HashMap<InstanceId, Arc<Instance>>,
+    /// Registered under the id of one that is shown, but under another key: hardly ever any.
+    twins: OrdMap<(InstanceId, Identity), Arc<Instance>>,
     children: HashMap<InstanceId, Arc<Instance>>,
     hosts: OrdMap<Arc<str>, Arc<Host>>,
 }
@@ -140,6 +143,47 @@ impl Snapshot {
         self.registered.get(&id)
     }
 
+    /// The registered instance with exactly this identity, though another of its id be shown.
+    pub(super) fn row_at(&self, identity: &Identity) -> Option<&Arc<Instance>> {
+        let shown = self.registered.get(&identity.id);
+        shown
+            .filter(|shown| shown.identity == *identity)
+            .or_else(|| self.twins.get(&(identity.id, identity.clone())))
+    }
+
+    /// The registered instances with this id, the one that is shown first.
+    pub(super) fn rows_of(&self, id: InstanceId) -> impl Iterator<Item = &Arc<Instance>> {
+        self.registered
+            .get(&id)
+            .into_iter()
+            .chain(self.twins_of(id))
+    }
+
+    /// The registered instances that are not shown, because another has their id.
+    pub(super) fn twins(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.twins.values()
+    }
+
+    /// Takes the instance of exactly this identity away if another of its id is there to be shown.
+    pub(super) fn remove_twin(&mut self, identity: &Identity) -> bool {
+        let id = identity.id;
+        if self.twins.remove(&(id, identity.clone())).is_some() {
+            return true;
+        }
+        let is_shown = self
+            .registered
+            .get(&id)
+            .is_some_and(|shown| shown.identity == *identity);
+        if !is_shown || self.best_twin(id).is_none() {
+            return false;
+        }
+        self.remove_row(id);
+        self.registered.remove(&id);
+        self.show_best(id);
+        self.restore_row(id);
+        true
+    }
+
     /// What a daemon tells of the child with this id.
     pub(super) fn child_row(&self, id: InstanceId) -> Option<&Arc<Instance>> {
         self.children.get(&id)
@@ -191,12 +235,18 @@ impl Snapshot {
             Change::PutInstance(instance) => {
                 let id = instance.id();
                 self.remove_row(id);
-                self.registered.insert(id, instance);
+                self.twins.remove(&(id, instance.identity.clone()));
+                let before = self.registered.insert(id, Arc::clone(&instance));
+                if let Some(before) = before.filter(|it| it.identity != instance.identity) {
+                    self.keep_twin(before);
+                }
+                self.show_best(id);
                 self.restore_row(id);
             }
             Change::RemoveInstance(id) => {
                 self.remove_row(id);
                 self.registered.remove(&id);
+                self.show_best(id);
                 self.restore_row(id);
             }
             Change::PutChild(child) => {
@@ -240,6 +290,45 @@ impl Snapshot {
         self.unreadable = unreadable;
     }
 
+    /// What is registered under this id beside the instance that is shown.
+    pub(super) fn twins_of(&self, id: InstanceId) -> impl Iterator<Item = &Arc<Instance>> {
+        // There are hardly ever any, and then this costs nothing.
+        let twins = Some(&self.twins).filter(|twins| !twins.is_empty());
+        twins.into_iter().flat_map(move |twins| {
+            twins
+                .range((id, first_of(id))..)
+                .map(|(_, twin)| twin)
+                .take_while(move |twin| twin.id() == id)
+        })
+    }
+
+    fn best_twin(&self, id: InstanceId) -> Option<&Arc<Instance>> {
+        self.twins_of(id)
+            .max_by(|one, other| rank(one).cmp(&rank(other)))
+    }
+
+    /// Shows that one of an id's registered instances which goes before the others.
+    fn show_best(&mut self, id: InstanceId) {
+        let Some(best) = self.best_twin(id).map(Arc::clone) else {
+            return;
+        };
+        let shown = self.registered.get(&id);
+        if shown.is_some_and(|shown| rank(shown) >= rank(&best)) {
+            return;
+        }
+        self.twins.remove(&(id, best.identity.clone()));
+        if let Some(before) = self.registered.insert(id, best) {
+            self.keep_twin(before);
+        }
+    }
+
+    /// A suspect stands in no registry, and nothing would ever take it away.
+    fn keep_twin(&mut self, twin: Arc<Instance>) {
+        if twin.state != State::Suspect {
+            self.twins.insert((twin.id(), twin.identity.clone()), twin);
+        }
+    }
+
     fn remove_row(&mut self, id: InstanceId) {
         if let Some(shown) = self.instance(id) {
             let identity = shown.identity.clone();
@@ -253,4 +342,31 @@ impl Snapshot {
             self.rows.insert(shown.identity.clone(), shown);
         }
     }
+}
+
+/// The first of all identities with this id.
+fn first_of(id: InstanceId) -> Identity {
+    let none: Arc<str> = Arc::from("");
+    Identity {
+        service: Arc::clone(&none),
+        version: Arc::clone(&none),
+        region: Arc::clone(&none),
+        host: none,
+        id,
+    }
+}
+
+/// Which of several instances of one id goes before the others: one that serves, then the one that
+/// started last, because it may be the same instance that has moved.
+fn rank(instance: &Instance) -> impl Ord + '_ {
+    let serves = !matches!(
+        instance.state,
+        State::Leaving | State::Dead | State::Suspect
+    );
+    (
+        serves,
+        instance.started,
+        instance.mod_revision,
+        &instance.identity,
+    )
 }

@@ -79,9 +79,9 @@ impl InstanceValue {
     }
 }
 
-/// `addr/{host}/{port}`: who has the address.
+/// `addr/{host}/{port}` and `ids/{uuid}`: who has the address, and the id.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AddressClaim {
+pub struct Claim {
     /// The instance's id.
     pub uuid: uuid::Uuid,
     /// Its process.

@@ -18,7 +18,7 @@ use super::protection::{Protection, Row};
 use super::removal::RemovalGuard;
 use super::snapshot::{Change, Snapshot};
 use super::suspects::Suspects;
-use crate::instance::{Instance, InstanceId, State};
+use crate::instance::{Identity, Instance, InstanceId, State};
 
 /// So many removals are remembered, so that an event that comes again brings nothing back.
 const REMOVALS: usize = 4_096;
@@ -93,6 +93,12 @@ impl ViewBuilder {
     pub(super) fn remove(&mut self, key: Key, revision: i64, now: Instant) {
         match key {
             Key::Instance(identity) => {
+                let at = self.snapshot.row_at(&identity);
+                if at.is_some_and(|at| at.mod_revision < revision)
+                    && self.snapshot.remove_twin(&identity)
+                {
+                    return;
+                }
                 let known = self.snapshot.registered_row(identity.id);
                 // It may stand under another key by now, or have come back: then this is old news.
                 if known.is_some_and(|known| {
@@ -110,7 +116,7 @@ impl ViewBuilder {
                 let known = self.snapshot.host(&name).map(|host| host.mod_revision);
                 self.lose_if_older(Row::Host(name), known, revision);
             }
-            Key::Address { .. } | Key::Cluster => {}
+            Key::Address { .. } | Key::Id(_) | Key::Cluster => {}
         }
     }
 
@@ -118,6 +124,14 @@ impl ViewBuilder {
     pub(super) fn reached(&mut self, revision: i64) {
         if revision > self.snapshot.revision() {
             self.snapshot.set_position(revision);
+        }
+    }
+
+    /// Forgets what stands under these keys no more, where another of the same id does: to be told
+    /// before a listing is taken, and again behind it.
+    pub(super) fn forget_moved(&mut self, moved: &[Identity]) {
+        for identity in moved {
+            self.snapshot.remove_twin(identity);
         }
     }
 
@@ -237,7 +251,7 @@ impl ViewBuilder {
         match change {
             Change::PutInstance(instance) => {
                 let id = instance.id();
-                let known = self.snapshot.registered_row(id);
+                let known = self.snapshot.row_at(&instance.identity);
                 let known = known.map(|known| known.mod_revision);
                 known.max(self.removed.get(&id).copied()) <= Some(instance.mod_revision)
             }

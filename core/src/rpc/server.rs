@@ -12,8 +12,8 @@ mod serving;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -109,7 +109,7 @@ struct Shared {
     /// The `servicemethod` of every call that runs.
     forward: Box<[u8]>,
     version: Arc<str>,
-    id: InstanceId,
+    id: Mutex<InstanceId>,
     limits: Limits,
     dispatch: Arc<dyn Dispatch>,
     registered: AtomicBool,
@@ -126,6 +126,10 @@ struct Shared {
 }
 
 impl Shared {
+    fn id(&self) -> InstanceId {
+        *self.id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Acquire)
     }
@@ -155,7 +159,7 @@ impl Server {
             forward: forward.into_bytes().into_boxed_slice(),
             service: who.service,
             version: who.version,
-            id: who.id,
+            id: Mutex::new(who.id),
             limits,
             dispatch,
             registered: AtomicBool::new(true),
@@ -184,6 +188,15 @@ impl Server {
     /// What handshakes say from now on; connections that stand are served as before.
     pub fn set_registered(&self, registered: bool) {
         self.shared.registered.store(registered, Ordering::Release);
+    }
+
+    /// The id that handshakes say from now on; connections that stand are served as before.
+    pub fn set_id(&self, id: InstanceId) {
+        *self
+            .shared
+            .id
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = id;
     }
 
     /// Whether handshakes say that the service is registered.
@@ -360,7 +373,7 @@ async fn greet(
         client_id: client.id().to_owned(),
         name: shared.service.to_string(),
         version: shared.version.to_string(),
-        uuid: shared.id.to_string(),
+        uuid: shared.id().to_string(),
     }
     .write(&mut bytes);
     stream.write_all(&bytes).await.map_err(broken)?;

@@ -73,3 +73,8 @@ pub(super) fn raise_file_limit() {
         );
     }
 }
+
+/// The system's name for this machine.
+pub(super) fn host_name() -> std::sync::Arc<str> {
+    rustix::system::uname().nodename().to_string_lossy().into()
+}

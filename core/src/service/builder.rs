@@ -37,6 +37,14 @@ pub(super) struct Callbacks {
     pub(super) stopped: Option<OnState>,
 }
 
+/// What we do when a living instance of another machine has our id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Clash {
+    TakeAnother,
+    /// A daemon started us, and knows us by this id: until the other one is gone.
+    Wait,
+}
+
 /// A service that does not run yet. Made by [`Service::builder`].
 pub struct Builder {
     pub(super) name: Arc<str>,
@@ -48,6 +56,7 @@ pub struct Builder {
     pub(super) admin: bool,
     pub(super) admin_listen: Option<Listen>,
     pub(super) id: Option<InstanceId>,
+    pub(super) clash: Clash,
     pub(super) registered: bool,
     pub(super) tags: Vec<Arc<str>>,
     pub(super) weight: u32,
@@ -84,6 +93,7 @@ impl Builder {
             admin: true,
             admin_listen: None,
             id: None,
+            clash: Clash::TakeAnother,
             registered: true,
             tags: Vec::new(),
             weight: 100,
@@ -133,7 +143,9 @@ impl Builder {
         self
     }
 
-    /// The instance's id; a random one unless it is said.
+    /// The instance's id; a random one unless it is said. A living instance of another machine that
+    /// has it already keeps it, and this one takes a new id, unless a daemon supervises it; one of
+    /// this machine is waited for.
     #[must_use]
     pub fn id(mut self, id: InstanceId) -> Self {
         self.id = Some(id);
@@ -208,6 +220,9 @@ impl Builder {
         self.ports = config.ports.unwrap_or(self.ports);
         self.admin_listen = config.admin.or(self.admin_listen);
         self.id = config.id.or(self.id);
+        if config.supervised == Some(true) {
+            self.clash = Clash::Wait;
+        }
         self.registered = config.registered.unwrap_or(self.registered);
         self.deployment = config.deployment.or(self.deployment);
         self.allow_insecure = config.allow_insecure.unwrap_or(self.allow_insecure);

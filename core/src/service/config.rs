@@ -27,6 +27,9 @@ pub struct Listen {
     pub ports: RangeInclusive<u16>,
 }
 
+/// The environment's variable by which a daemon's children know that they are supervised.
+pub const SUPERVISED_VARIABLE: &str = "SKYNET_SUPERVISED";
+
 /// What environment and flags say; `None` where they are silent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServiceConfig {
@@ -52,6 +55,8 @@ pub struct ServiceConfig {
     pub deployment: Option<Arc<str>>,
     /// `SKYNET_REGISTERED`: whether clients may choose it from the start.
     pub registered: Option<bool>,
+    /// [`SUPERVISED_VARIABLE`]: whether a daemon started it, and knows it by its id.
+    pub supervised: Option<bool>,
     /// `SKYNET_ALLOW_INSECURE`: whether addresses that others reach are allowed.
     pub allow_insecure: Option<bool>,
     /// The arguments that are the program's own.
@@ -156,6 +161,10 @@ impl ServiceConfig {
             registered: read_bool(
                 "SKYNET_REGISTERED",
                 variable("SKYNET_REGISTERED").as_deref(),
+            )?,
+            supervised: read_bool(
+                SUPERVISED_VARIABLE,
+                variable(SUPERVISED_VARIABLE).as_deref(),
             )?,
             allow_insecure: read_bool(INSECURE, variable(INSECURE).as_deref())?,
             arguments: Vec::new(),

@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::method::Entry;
-use crate::instance::Identity;
+use crate::instance::{Identity, InstanceId};
 use crate::rpc::handler::{Client, Incoming};
 use crate::rpc::typed::{self, TypedError};
 
@@ -21,6 +21,33 @@ pub struct ServiceInfo {
     pub address: SocketAddr,
     /// Where it answers `Admin` requests, when it does.
     pub admin_address: Option<SocketAddr>,
+}
+
+/// Who we are: as we began, and as we go on where another machine has our id. That happens once at
+/// most, because the new id is a random one.
+#[derive(Debug)]
+pub(super) struct Who {
+    first: ServiceInfo,
+    renamed: OnceLock<ServiceInfo>,
+}
+
+impl Who {
+    pub(super) fn new(first: ServiceInfo) -> Self {
+        Self {
+            first,
+            renamed: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn info(&self) -> &ServiceInfo {
+        self.renamed.get().unwrap_or(&self.first)
+    }
+
+    pub(super) fn set_id(&self, id: InstanceId) {
+        let mut renamed = self.first.clone();
+        renamed.identity.id = id;
+        let _once = self.renamed.set(renamed);
+    }
 }
 
 /// One call, as its method sees it. Clones share it.

@@ -13,16 +13,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::builder::{Builder, Callbacks, OnState};
-use super::context::ServiceInfo;
+use super::builder::{Builder, Callbacks, Clash, OnState};
+use super::context::{ServiceInfo, Who};
 use super::error::StartError;
 use super::figures::Figures;
 use super::method::{Common, Table};
+use super::signals::Signals;
 use super::{admin, bind};
 use crate::instance::{Identity, InstanceId, ProcessId, State};
 use crate::registry::value::InstanceValue;
@@ -58,7 +58,7 @@ impl Stopper {
 
 /// What the parts of a running service share.
 pub(super) struct Core {
-    info: ServiceInfo,
+    who: Arc<Who>,
     figures: Arc<Figures>,
     server: Server,
     callbacks: Callbacks,
@@ -78,12 +78,22 @@ impl std::fmt::Debug for Core {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Core")
-            .field("info", &self.info)
+            .field("info", self.info())
             .finish_non_exhaustive()
     }
 }
 
 impl Core {
+    fn info(&self) -> &ServiceInfo {
+        self.who.info()
+    }
+
+    /// Another machine has our id: from now on all tell the new one, before it is registered.
+    fn set_id(&self, id: InstanceId) {
+        self.who.set_id(id);
+        self.server.set_id(id);
+    }
+
     /// The operator's wish, from wherever it came.
     pub(super) fn wish(&self, registered: bool) {
         let registration = self.lock_registration();
@@ -116,7 +126,7 @@ impl Core {
         if self.told_registered.swap(registered, Ordering::AcqRel) == registered {
             return;
         }
-        tracing::info!(service = %self.info.identity.service, registered, "registered changed");
+        tracing::info!(service = %self.info().identity.service, registered, "registered changed");
         let (what, callback) = if registered {
             ("registered", &self.callbacks.registered)
         } else {
@@ -130,8 +140,8 @@ impl Core {
         let Some(callback) = callback else {
             return;
         };
-        if catch_unwind(AssertUnwindSafe(|| callback(&self.info))).is_err() {
-            let service = &self.info.identity.service;
+        if catch_unwind(AssertUnwindSafe(|| callback(self.info()))).is_err() {
+            let service = &self.info().identity.service;
             tracing::error!(%service, what, "a callback panicked, the service goes on");
         }
     }
@@ -159,7 +169,7 @@ impl Core {
     /// From the request to stop until nothing is left.
     async fn drain(&self) {
         let (least, most) = self.drain;
-        tracing::info!(service = %self.info.identity.service, id = %self.info.identity.id, "draining");
+        tracing::info!(service = %self.info().identity.service, id = %self.info().identity.id, "draining");
         if let Some(registration) = &*self.lock_registration() {
             registration.set_state(State::Draining);
         }
@@ -196,22 +206,22 @@ impl Service {
 
     /// The instance's id.
     pub fn id(&self) -> InstanceId {
-        self.core.info.identity.id
+        self.core.info().identity.id
     }
 
     /// Who and where it is.
     pub fn info(&self) -> &ServiceInfo {
-        &self.core.info
+        self.core.info()
     }
 
     /// Where it answers.
     pub fn address(&self) -> SocketAddr {
-        self.core.info.address
+        self.core.info().address
     }
 
     /// Where it answers `Admin` requests, when it does.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.core.info.admin_address
+        self.core.info().admin_address
     }
 
     /// Its figures.
@@ -284,47 +294,6 @@ impl Drop for Service {
     }
 }
 
-/// SIGTERM and SIGINT, as far as the system lets us hear them.
-struct Signals {
-    heard: [Option<tokio::signal::unix::Signal>; 2],
-}
-
-impl Signals {
-    fn listen() -> Self {
-        let listen = |kind| {
-            signal(kind)
-                .inspect_err(|error| {
-                    let error = error as &dyn std::error::Error;
-                    tracing::warn!(error, "cannot listen to a signal");
-                })
-                .ok()
-        };
-        Self {
-            heard: [
-                listen(SignalKind::terminate()),
-                listen(SignalKind::interrupt()),
-            ],
-        }
-    }
-
-    async fn next(&mut self) {
-        let [terminate, interrupt] = &mut self.heard;
-        tokio::select! {
-            () = heard(terminate) => {}
-            () = heard(interrupt) => {}
-        }
-    }
-}
-
-async fn heard(signal: &mut Option<tokio::signal::unix::Signal>) {
-    if let Some(signal) = signal
-        && signal.recv().await.is_some()
-    {
-        return;
-    }
-    std::future::pending::<()>().await;
-}
-
 /// Binds, serves, and registers where there is a registry.
 pub(super) async fn start(
     mut builder: Builder,
@@ -347,32 +316,34 @@ pub(super) async fn start(
             service: Arc::clone(&name),
             version: Arc::clone(&builder.version),
             region: Arc::clone(&builder.region),
-            host: builder.host.clone().unwrap_or_else(host_name),
+            host: builder.host.clone().unwrap_or_else(bind::host_name),
             id: builder.id.unwrap_or_else(InstanceId::new_v4),
         },
         address: listener.local_addr().map_err(listen)?,
         admin_address: admin::address(admin_listener.as_ref()).map_err(listen)?,
     };
     let figures = Arc::new(Figures::new());
+    let who = Arc::new(Who::new(info.clone()));
     let common = Arc::new(Common {
-        info: info.clone(),
+        who: Arc::clone(&who),
         figures: Arc::clone(&figures),
         on_called: builder.on_called.take(),
         on_completed: builder.on_completed.take(),
     });
     let table = Table::new(std::mem::take(&mut builder.methods), &common);
-    let who = Identification {
+    let identification = Identification {
         service: Arc::clone(&info.identity.service),
         version: Arc::clone(&info.identity.version),
         id: info.identity.id,
     };
     let mut limits = builder.limits;
     limits.grace = builder.drain.1;
-    let server = Server::start(listener, who, limits, Arc::new(table)).map_err(listen)?;
+    let server =
+        Server::start(listener, identification, limits, Arc::new(table)).map_err(listen)?;
     server.set_registered(builder.registered);
     let value = value(&builder, &info, process, figures.started());
     let core = Arc::new(Core {
-        info,
+        who,
         figures,
         server,
         callbacks: std::mem::take(&mut builder.callbacks),
@@ -388,7 +359,7 @@ pub(super) async fn start(
         core,
         builder.registered,
         admin_listener,
-        registry,
+        registry.map(|registry| (registry, builder.clash)),
         value,
     ))
 }
@@ -434,7 +405,7 @@ fn launch(
     core: Arc<Core>,
     registered: bool,
     admin_listener: Option<TcpListener>,
-    registry: Option<&Registry>,
+    registry: Option<(&Registry, Clash)>,
     value: InstanceValue,
 ) -> Service {
     let abandoned = CancellationToken::new();
@@ -447,8 +418,8 @@ fn launch(
     }
     core.call("started", core.callbacks.started.as_ref());
     match registry {
-        Some(registry) => {
-            let registration = registry.register(core.info.identity.clone(), value);
+        Some((registry, clash)) => {
+            let registration = register(&core, registry, clash, value);
             *core.lock_registration() = Some(registration);
         }
         None => core.follow(registered),
@@ -474,7 +445,21 @@ fn launch(
     Service { core, abandoned }
 }
 
-/// The system's name for this machine.
-fn host_name() -> Arc<str> {
-    rustix::system::uname().nodename().to_string_lossy().into()
+/// Registers; an id that a living instance of another machine has is given up to it.
+fn register(
+    core: &Arc<Core>,
+    registry: &Registry,
+    clash: Clash,
+    value: InstanceValue,
+) -> Registration {
+    let identity = core.info().identity.clone();
+    if clash == Clash::Wait {
+        return registry.register(identity, value);
+    }
+    let renamed = Arc::downgrade(core);
+    registry.register_yielding(identity, value, move |id| {
+        if let Some(core) = renamed.upgrade() {
+            core.set_id(id);
+        }
+    })
 }

@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::context::{Context, ServiceError, ServiceInfo};
+use super::context::{Context, ServiceError, ServiceInfo, Who};
 use super::figures::Figures;
 use crate::rpc::error::Code;
 use crate::rpc::handler::{Answer, Begun, Dispatch, Incoming, Refusal, RunningCall};
@@ -42,7 +42,7 @@ pub(super) type OnCompleted = Box<dyn Fn(Completed<'_>) + Send + Sync>;
 
 /// What all methods of a service share.
 pub(super) struct Common {
-    pub(super) info: ServiceInfo,
+    pub(super) who: Arc<Who>,
     pub(super) figures: Arc<Figures>,
     pub(super) on_called: Option<OnCalled>,
     pub(super) on_completed: Option<OnCompleted>,
@@ -63,7 +63,7 @@ impl Entry {
     }
 
     pub(super) fn service(&self) -> &ServiceInfo {
-        &self.common.info
+        self.common.who.info()
     }
 
     /// Whether the next call had better have a task.

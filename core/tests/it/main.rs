@@ -9,6 +9,7 @@ mod client;
 mod demo_services;
 mod instance_process;
 mod registry_access;
+mod registry_claims;
 mod registry_client;
 mod registry_cluster;
 mod registry_cold;

@@ -5,7 +5,7 @@
 //! suspect is always read, because its row is not what the registry says; what was not listed is
 //! gone.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use etcd_client::{GetResponse, KeyValue};
@@ -17,7 +17,7 @@ use super::super::read;
 use super::super::snapshot::Change;
 use super::super::unreadable::Unread;
 use super::{Known, Listing, Position};
-use crate::instance::{InstanceId, State};
+use crate::instance::{Identity, InstanceId, State};
 
 /// Rows that are read before others get their turn on the thread.
 const ROWS_AT_ONCE: usize = 256;
@@ -27,7 +27,10 @@ pub(super) struct Reader<'a> {
     prefix: &'a str,
     names: &'a mut Names,
     known: Known<'a>,
-    instances: HashSet<InstanceId>,
+    /// What was listed, and whether under the key of the instance that is shown.
+    instances: HashMap<InstanceId, bool>,
+    /// What was listed of the instances that are not shown because another has their id.
+    twins: HashSet<Identity>,
     children: HashSet<InstanceId>,
     hosts: HashSet<Arc<str>>,
     changed: Vec<Change>,
@@ -46,7 +49,8 @@ impl<'a> Reader<'a> {
             prefix,
             names,
             known,
-            instances: HashSet::new(),
+            instances: HashMap::new(),
+            twins: HashSet::new(),
             children: HashSet::new(),
             hosts: HashSet::new(),
             changed: Vec::new(),
@@ -95,14 +99,26 @@ impl<'a> Reader<'a> {
             }
         }
         match key {
-            RawKey::Instance { id, .. } => drop(self.instances.insert(id)),
+            RawKey::Instance { id, .. } => self.note_instance(key, id),
             RawKey::Child { id, .. } => drop(self.children.insert(id)),
             RawKey::Host(name) => {
                 if let Some(name) = key::decode(name) {
                     self.hosts.insert(self.names.one(&name));
                 }
             }
-            RawKey::Address { .. } => {}
+            RawKey::Address { .. } | RawKey::Id(_) => {}
+        }
+    }
+
+    fn note_instance(&mut self, key: RawKey<'_>, id: InstanceId) {
+        let snapshot = self.known.snapshot;
+        let is_shown = snapshot
+            .registered_row(id)
+            .is_none_or(|shown| key.is_instance(&shown.identity));
+        *self.instances.entry(id).or_default() |= is_shown;
+        let mut twins = snapshot.twins_of(id);
+        if let Some(twin) = twins.find(|twin| key.is_instance(&twin.identity)) {
+            self.twins.insert(twin.identity.clone());
         }
     }
 
@@ -110,7 +126,7 @@ impl<'a> Reader<'a> {
     fn stands(&self, key: RawKey<'_>, row: &KeyValue) -> bool {
         let snapshot = self.known.snapshot;
         match key {
-            RawKey::Instance { id, .. } => snapshot.registered_row(id).is_some_and(|known| {
+            RawKey::Instance { id, .. } => snapshot.rows_of(id).any(|known| {
                 known.mod_revision == row.mod_revision()
                     && known.lease == row.lease()
                     && known.state != State::Suspect
@@ -122,7 +138,7 @@ impl<'a> Reader<'a> {
             RawKey::Host(name) => key::decode(name)
                 .and_then(|name| snapshot.host(&name))
                 .is_some_and(|known| known.mod_revision == row.mod_revision()),
-            RawKey::Address { .. } => false,
+            RawKey::Address { .. } | RawKey::Id(_) => false,
         }
     }
 
@@ -130,7 +146,7 @@ impl<'a> Reader<'a> {
     fn is_known(&self, change: &Change) -> bool {
         let snapshot = self.known.snapshot;
         match change {
-            Change::PutInstance(row) => snapshot.registered_row(row.id()) == Some(row),
+            Change::PutInstance(row) => snapshot.row_at(&row.identity) == Some(row),
             Change::PutChild(row) => snapshot.child_row(row.id()) == Some(row),
             Change::PutHost(row) => snapshot.host(&row.name) == Some(row),
             Change::RemoveInstance(_) | Change::RemoveChild(_) | Change::RemoveHost(_) => false,
@@ -143,8 +159,15 @@ impl<'a> Reader<'a> {
         let instances = snapshot
             .registered()
             .map(|row| row.id())
-            .filter(|id| !self.instances.contains(id))
+            .filter(|id| !self.instances.contains_key(id))
             .map(Change::RemoveInstance);
+        let moved = snapshot
+            .registered()
+            .filter(|row| self.instances.get(&row.id()) == Some(&false));
+        let twins = snapshot
+            .twins()
+            .filter(|twin| !self.twins.contains(&twin.identity));
+        let moved = moved.chain(twins).map(|row| row.identity.clone()).collect();
         let children = snapshot
             .children()
             .map(|row| row.id())
@@ -161,6 +184,7 @@ impl<'a> Reader<'a> {
             witness: self.witness,
             unreadable: self.unreadable,
             gone: instances.chain(children).chain(hosts).collect(),
+            moved,
             n_read: self.n_read,
             changed: self.changed,
         }

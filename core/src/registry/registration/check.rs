@@ -1,6 +1,6 @@
 //! The self-check: what stands in the registry is held against what should.
 //!
-//! Invariants: it looks at the own key, at the claim on the address and at the lease, whatever the
+//! Invariants: it looks at the own key, at the claims on address and id and at the lease, whatever the
 //! watch says or does not say; what differs is put right; a registry that was put back to an older
 //! state is followed from where it is now.
 
@@ -8,7 +8,7 @@ use etcd_client::{KeyValue, Txn, TxnOp, TxnOpResponse};
 
 use super::super::error::Error;
 use super::super::etcd::is_lease_gone;
-use super::super::value::AddressClaim;
+use super::super::value::Claim;
 use super::worker::Worker;
 
 /// What a look at the registry found.
@@ -25,7 +25,7 @@ pub(super) enum Check {
 impl Worker {
     /// Compares what stands with what should.
     pub(super) async fn check(&mut self, lease: i64) -> Result<Check, Error> {
-        let (entry, claim, revision) = self.look().await?;
+        let (entry, claims, revision) = self.look().await?;
         let went_back = revision + 1 < self.watch_from;
         if went_back {
             tracing::warn!(
@@ -46,11 +46,13 @@ impl Worker {
             tracing::warn!(lease, "the lease is gone, though its renewals succeed");
             return Ok(self.lost(lease));
         }
-        if !self.is_own_claim(claim.as_ref(), lease) {
+        if !self.are_own(&claims, lease) {
             match self.claim(lease).await {
-                Ok(()) => tracing::warn!("the claim on the address was gone, it is made again"),
+                Ok(()) => {
+                    tracing::warn!("a claim on the address or the id was gone, it is made again");
+                }
                 Err(error @ Error::Taken { .. }) => {
-                    tracing::warn!(%error, "another claims the address that we serve at");
+                    tracing::warn!(%error, "another claims the address or the id that we serve with");
                 }
                 Err(error) => return Err(error),
             }
@@ -68,11 +70,12 @@ impl Worker {
         Check::Lost
     }
 
-    /// The entry and the claim as they stand, and the registry's revision.
-    async fn look(&self) -> Result<(Option<KeyValue>, Option<KeyValue>, i64), Error> {
-        let claim = self.own.claim().map(|(key, _)| key.path(&self.prefix));
-        let gets: Vec<TxnOp> = std::iter::once(self.key())
-            .chain(claim)
+    /// The entry and the claims as they stand, and the registry's revision.
+    async fn look(&self) -> Result<(Option<KeyValue>, Vec<Option<KeyValue>>, i64), Error> {
+        let claims = self.own.claims();
+        let gets: Vec<TxnOp> = std::iter::once(&self.own.key())
+            .chain(claims.iter().map(|(key, _)| key))
+            .map(|key| key.path(&self.prefix))
             .map(|key| TxnOp::get(key, None))
             .collect();
         let txn = Txn::new().and_then(gets);
@@ -93,8 +96,8 @@ impl Worker {
                 TxnOpResponse::Get(get) => get.kvs().first().cloned(),
                 _ => None,
             });
-        let (entry, claim) = (found.next().flatten(), found.next().flatten());
-        Ok((entry, claim, revision))
+        let entry = found.next().flatten();
+        Ok((entry, found.collect(), revision))
     }
 
     async fn lease_stands(&self, lease: i64) -> Result<bool, Error> {
@@ -111,13 +114,14 @@ impl Worker {
         }
     }
 
-    fn is_own_claim(&self, standing: Option<&KeyValue>, lease: i64) -> bool {
-        let Some((_, claim)) = self.own.claim() else {
-            return true;
-        };
-        standing.is_some_and(|kv| {
-            kv.lease() == lease
-                && serde_json::from_slice::<AddressClaim>(kv.value()).is_ok_and(|it| it == claim)
-        })
+    fn are_own(&self, standing: &[Option<KeyValue>], lease: i64) -> bool {
+        let claims = self.own.claims();
+        claims.len() == standing.len()
+            && claims.iter().zip(standing).all(|((_, claim), standing)| {
+                standing.as_ref().is_some_and(|kv| {
+                    kv.lease() == lease
+                        && serde_json::from_slice::<Claim>(kv.value()).is_ok_and(|it| it == *claim)
+                })
+            })
     }
 }

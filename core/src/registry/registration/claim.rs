@@ -1,4 +1,4 @@
-//! Claiming an entry and its address: written if they are free, ours already, or left by the dead.
+//! Claiming an entry, its address and its id: written if they are free, ours already, or left by the dead.
 //!
 //! Invariant: what a living process of another holds is never overwritten.
 
@@ -6,23 +6,25 @@ use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse};
 
 use super::super::entry::Holder;
 use super::super::error::Error;
+use super::super::key::Key;
 use super::worker::Worker;
 use crate::instance::ProcessId;
 
-/// What stands under our keys, when they are not free.
+/// What stands under a key of ours that is not free.
 struct Standing {
-    entry: Option<(Vec<u8>, i64)>,
-    claim: Option<(Vec<u8>, i64)>,
+    value: Vec<u8>,
+    mod_revision: i64,
+    lease: i64,
 }
 
+/// What stands under the entry's key and those of its claims, in this order.
+type Seen = Vec<Option<Standing>>;
+
 impl Worker {
-    /// Writes the entry and its claim if they are free, ours already, or left by the dead.
+    /// Writes the entry and its claims if they are free, ours already, or left by the dead.
     pub(super) async fn claim(&mut self, lease: i64) -> Result<(), Error> {
         self.take_wanted();
-        let mut seen = Standing {
-            entry: None,
-            claim: None,
-        };
+        let mut seen = Seen::new();
         // Somebody may write between our look and our write; then we look again.
         for _attempt in 0..5 {
             match self.write_if_unchanged(lease, &seen).await? {
@@ -38,43 +40,41 @@ impl Worker {
         Err(Error::Changed { key: self.key() })
     }
 
-    /// Puts both keys if they are as `seen`; else tells how they are.
+    /// Puts the keys if they are as `seen`; else tells how they are.
     async fn write_if_unchanged(
         &self,
         lease: i64,
-        seen: &Standing,
-    ) -> Result<Result<i64, Standing>, Error> {
+        seen: &[Option<Standing>],
+    ) -> Result<Result<i64, Seen>, Error> {
         let key = self.key();
         let bad = |source| Error::BadValue {
             key: key.clone(),
             source,
         };
-        let mut keys = vec![(
-            key.clone(),
-            self.own.encode(lease).map_err(bad)?,
-            &seen.entry,
-        )];
-        if let Some((claim_key, claim)) = self.own.claim() {
+        let mut keys = vec![(key.clone(), self.own.encode(lease).map_err(bad)?)];
+        for (claim_key, claim) in self.own.claims() {
             let value = serde_json::to_vec(&claim).map_err(bad)?;
-            keys.push((claim_key.path(&self.prefix), value, &seen.claim));
+            keys.push((claim_key.path(&self.prefix), value));
         }
         let compares: Vec<Compare> = keys
             .iter()
-            .map(|(key, _, seen)| {
-                let revision = seen.as_ref().map_or(0, |(_, revision)| *revision);
+            .enumerate()
+            .map(|(index, (key, _))| {
+                let seen = seen.get(index).and_then(Option::as_ref);
+                let revision = seen.map_or(0, |seen| seen.mod_revision);
                 Compare::mod_revision(key.as_str(), CompareOp::Equal, revision)
             })
             .collect();
         let puts: Vec<TxnOp> = keys
             .iter()
-            .map(|(key, value, _)| {
+            .map(|(key, value)| {
                 let options = PutOptions::new().with_lease(lease);
                 TxnOp::put(key.as_str(), value.as_slice(), Some(options))
             })
             .collect();
         let gets: Vec<TxnOp> = keys
             .iter()
-            .map(|(key, _, _)| TxnOp::get(key.as_str(), None))
+            .map(|(key, _)| TxnOp::get(key.as_str(), None))
             .collect();
         let txn = Txn::new().when(compares).and_then(puts).or_else(gets);
         let response = self
@@ -94,36 +94,50 @@ impl Worker {
                 .header()
                 .map_or(0, etcd_client::ResponseHeader::revision)));
         }
-        let mut found = response
+        let found = response
             .op_responses()
             .into_iter()
             .map(|response| match response {
-                TxnOpResponse::Get(get) => get
-                    .kvs()
-                    .first()
-                    .map(|kv| (kv.value().to_vec(), kv.mod_revision())),
+                TxnOpResponse::Get(get) => get.kvs().first().map(|kv| Standing {
+                    value: kv.value().to_vec(),
+                    mod_revision: kv.mod_revision(),
+                    lease: kv.lease(),
+                }),
                 _ => None,
             });
-        Ok(Err(Standing {
-            entry: found.next().flatten(),
-            claim: found.next().flatten(),
-        }))
+        Ok(Err(found.collect()))
     }
 
     /// Whether what stands may be replaced; on the way, the wish that stands in it is taken over.
-    fn judge(&mut self, standing: Standing) -> Result<Standing, Error> {
-        if let Some((value, _)) = &standing.entry {
-            let holder = self.own.holder(value, is_alive);
+    fn judge(&mut self, seen: Seen) -> Result<Seen, Error> {
+        let mut standing = seen.iter();
+        if let Some(standing) = standing.next().and_then(Option::as_ref) {
+            let holder = self.own.holder(&standing.value, is_alive);
+            self.note_rival(&holder, standing.lease);
             Self::refuse_others(&holder, &self.key())?;
             if matches!(holder, Holder::Ourselves) {
-                self.adopt(value)?;
+                self.adopt(&standing.value)?;
             }
         }
-        if let (Some((value, _)), Some((key, _))) = (&standing.claim, self.own.claim()) {
-            let holder = self.own.claim_holder(value, is_alive);
+        for ((key, _), standing) in self.own.claims().iter().zip(standing) {
+            let Some(standing) = standing else { continue };
+            let holder = self.own.claim_holder(&standing.value, is_alive);
+            if matches!(key, Key::Id(_)) {
+                self.note_rival(&holder, standing.lease);
+            }
             Self::refuse_others(&holder, &key.path(&self.prefix))?;
         }
-        Ok(standing)
+        Ok(seen)
+    }
+
+    /// Notes who has our id, where waiting for its end might be for ever: on this boot of this host
+    /// it is the process before us, and ends.
+    fn note_rival(&mut self, holder: &Holder, lease: i64) {
+        if let Holder::Other(process) = holder
+            && process.boot_id != self.own.process().boot_id
+        {
+            self.rivals.refused_by(lease);
+        }
     }
 
     fn refuse_others(holder: &Holder, key: &str) -> Result<(), Error> {

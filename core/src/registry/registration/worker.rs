@@ -17,6 +17,7 @@ use super::super::etcd::Etcd;
 use super::super::lease::LeaseKeeper;
 use super::check::Check;
 use super::claim::is_alive;
+use super::rival::Rivals;
 use crate::backoff::Backoff;
 use crate::instance::State;
 
@@ -47,6 +48,8 @@ pub(super) struct Worker {
     pub(super) is_overtaken: bool,
     /// Counts how often the registry turned out to be another one: then we look at once.
     pub(super) doubts: watch::Receiver<u64>,
+    /// Those who hold what we want.
+    pub(super) rivals: Rivals,
 }
 
 impl Worker {
@@ -74,18 +77,39 @@ impl Worker {
             let held = async {
                 self.claim(lease).await?;
                 self.stands.send_replace(true);
+                self.rivals.forget();
                 backoff.reset();
                 self.follow(lease, &mut leases).await
             };
             if let Err(error) = held.await {
-                if matches!(error, Error::Taken { .. }) {
-                    tracing::warn!(%error, "the entry is held by another, waiting for it");
-                } else {
-                    tracing::debug!(%error, "the entry does not stand yet");
+                if self.gives_way(&error).await {
+                    continue;
                 }
                 sleep(backoff.next_wait()).await;
             }
         }
+    }
+
+    /// Says what keeps the entry from standing. `true` when it gave its id up to another: then it
+    /// can be claimed at once.
+    async fn gives_way(&mut self, error: &Error) -> bool {
+        let Error::Taken { key, .. } = error else {
+            tracing::debug!(%error, "the entry does not stand yet");
+            return false;
+        };
+        if self.rivals.is_news(key, Instant::now()) {
+            tracing::warn!(%error, "the entry is held by another, waiting for it");
+        }
+        let Some(id) = self.rivals.new_id(&self.etcd).await else {
+            return false;
+        };
+        tracing::warn!(
+            %error, %id,
+            "a living instance of another machine has our id (is this one a clone?), taking a new id"
+        );
+        self.own.set_id(id);
+        self.mod_revision = 0;
+        true
     }
 
     pub(super) fn key(&self) -> String {
@@ -337,7 +361,7 @@ impl Worker {
     async fn delete_own(&self) -> Result<bool, Error> {
         let key = self.key();
         let mut deletes = vec![TxnOp::delete(key.as_str(), None)];
-        if let Some((claim, _)) = self.own.claim() {
+        for (claim, _) in self.own.claims() {
             deletes.push(TxnOp::delete(claim.path(&self.prefix), None));
         }
         let txn = Txn::new()

@@ -273,3 +273,80 @@ fn those_that_died_together_are_given_up_in_the_end() {
     assert!(view.snapshot().alarms().is_empty());
     assert_eq!(states(&view), [State::Ready]);
 }
+
+/// One of several that are registered under the first id, each on a host of its own.
+fn twin(host: &str, started_s: i64, state: State, mod_revision: i64) -> Arc<Instance> {
+    let mut twin = Instance::clone(&instance(1, state, mod_revision));
+    twin.identity.host = host.into();
+    twin.started = jiff::Timestamp::from_second(started_s).unwrap();
+    Arc::new(twin)
+}
+
+fn hosts(view: &ViewBuilder) -> Vec<String> {
+    let snapshot = view.snapshot();
+    let shown = snapshot.instance(InstanceId::from_u128(1));
+    let rows: Vec<String> = snapshot
+        .instances()
+        .map(|it| it.host().to_string())
+        .collect();
+    assert_eq!(shown.map(|it| it.host().to_string()).as_ref(), rows.first());
+    rows
+}
+
+#[test]
+fn row_35_of_two_keys_with_one_id_one_is_shown_whatever_the_order() {
+    let now = Instant::now();
+    let (old, new) = (
+        twin("a", 10, State::Ready, 5),
+        twin("b", 20, State::Ready, 6),
+    );
+    for order in [[&old, &new], [&new, &old]] {
+        for gone in [&old, &new] {
+            let mut view = ViewBuilder::default();
+            for one in order {
+                view.apply(Change::PutInstance(Arc::clone(one)));
+            }
+            assert_eq!(hosts(&view), ["b"], "the one that started last");
+            view.remove(Key::Instance(gone.identity.clone()), 7, now);
+            view.weigh(now);
+            let left = if gone == &old { "b" } else { "a" };
+            assert_eq!(hosts(&view), [left], "the living one stays");
+            assert_eq!(states(&view), [State::Ready]);
+            // The last of them is missed like any other.
+            let last = if gone == &old { &new } else { &old };
+            view.remove(Key::Instance(last.identity.clone()), 8, now);
+            view.weigh(now);
+            assert_eq!(states(&view), [State::Suspect]);
+            view.expire(view.next_expiry().unwrap());
+            assert_eq!(hosts(&view), [""; 0]);
+        }
+    }
+}
+
+#[test]
+fn row_35_one_that_serves_goes_before_one_that_leaves() {
+    let mut view = ViewBuilder::default();
+    view.apply(Change::PutInstance(twin("a", 10, State::Ready, 5)));
+    view.apply(Change::PutInstance(twin("b", 20, State::Ready, 6)));
+    view.apply(Change::PutInstance(twin("b", 20, State::Leaving, 7)));
+    assert_eq!(hosts(&view), ["a"]);
+    let (at, now) = (twin("b", 20, State::Leaving, 7), Instant::now());
+    view.remove(Key::Instance(at.identity.clone()), 8, now);
+    assert_eq!(hosts(&view), ["a"]);
+}
+
+#[test]
+fn row_35_a_suspect_that_comes_back_elsewhere_leaves_no_ghost() {
+    let (mut view, now) = (ViewBuilder::default(), Instant::now());
+    let gone = twin("a", 10, State::Ready, 5);
+    view.apply(Change::PutInstance(Arc::clone(&gone)));
+    view.remove(Key::Instance(gone.identity.clone()), 6, now);
+    assert_eq!(states(&view), [State::Suspect]);
+    let back = twin("b", 20, State::Ready, 7);
+    view.apply(Change::PutInstance(Arc::clone(&back)));
+    assert_eq!(hosts(&view), ["b"]);
+    view.remove(Key::Instance(back.identity.clone()), 8, now);
+    assert_eq!(hosts(&view), ["b"]);
+    view.expire(view.next_expiry().unwrap());
+    assert_eq!(hosts(&view), [""; 0]);
+}

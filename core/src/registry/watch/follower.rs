@@ -262,8 +262,10 @@ impl Follower {
         }
         self.origin.take(reading, listing.witness);
         self.unreadable.replace(listing.unreadable);
+        self.builder.forget_moved(&listing.moved);
         self.builder
             .replace(listing.changed, listing.gone, reading.revision, now);
+        self.builder.forget_moved(&listing.moved);
         if matches!(std::mem::take(&mut self.cold), Cold::Shown) {
             self.builder.excuse();
         }

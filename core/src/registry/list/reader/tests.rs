@@ -200,3 +200,53 @@ async fn what_cannot_be_read_is_as_good_as_gone() {
         [Change::RemoveInstance(InstanceId::from_u128(1))]
     );
 }
+
+fn on(host: &str, mod_revision: i64) -> Row {
+    let id = InstanceId::from_u128(1);
+    Row(
+        format!("instances/s/1/r/{host}/{id}"),
+        mod_revision,
+        INSTANCE,
+    )
+}
+
+/// What a view makes of a listing.
+async fn listed(known: &Snapshot, rows: Vec<Row>) -> (Vec<String>, Listing) {
+    let since = Some(at(8));
+    let snapshot = known;
+    let listing = listing(Known { snapshot, since }, 9, rows).await;
+    let mut after = known.clone();
+    for moved in &listing.moved {
+        after.remove_twin(moved);
+    }
+    for change in listing.gone.iter().chain(&listing.changed) {
+        after.apply(change.clone());
+    }
+    for moved in &listing.moved {
+        after.remove_twin(moved);
+    }
+    let all = after.rows_of(InstanceId::from_u128(1));
+    (all.map(|one| one.host().to_string()).collect(), listing)
+}
+
+#[tokio::test]
+async fn row_35_two_keys_of_one_id_are_listed_and_forgotten_one_by_one() {
+    let both = known_at(8, vec![on("a", 5), on("b", 6)]).await;
+    let (hosts, same) = listed(&both, vec![on("a", 5), on("b", 6)]).await;
+    assert_eq!(hosts, ["b", "a"]);
+    assert_eq!((same.n_read, same.changed, same.moved), (0, vec![], vec![]));
+    for (rows, left) in [
+        (vec![on("a", 5)], &["a"][..]),
+        (vec![on("b", 6)], &["b"]),
+        (vec![on("c", 7)], &["c"]),
+        (vec![on("a", 9), on("c", 7)], &["a", "c"]),
+        (vec![], &[]),
+    ] {
+        let (hosts, _) = listed(&both, rows).await;
+        assert_eq!(hosts, left);
+    }
+    // Whoever has moved has no second row.
+    let one = known_at(8, vec![on("a", 5)]).await;
+    let (hosts, _) = listed(&one, vec![on("b", 9)]).await;
+    assert_eq!(hosts, ["b"]);
+}
