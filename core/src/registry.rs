@@ -48,6 +48,7 @@ mod rotation;
 mod said;
 pub mod snapshot;
 mod stale;
+mod stream;
 mod suspects;
 mod unreadable;
 pub mod value;

@@ -39,8 +39,19 @@ pub(super) enum Holder {
     Gone,
     /// Somebody who lives, or of whom we cannot know.
     Other(ProcessId),
-    /// The value cannot be read; it is never overwritten.
+    /// The value cannot be read: somebody spoiled it, and nobody can tell whose it was.
     Unreadable,
+}
+
+impl Holder {
+    /// The holder, when the key hangs on the lease `on` and ours is `lease`: a value that cannot be
+    /// read was ours if it still hangs on our lease, and nobody's if it hangs on none.
+    pub(super) fn or_spoiled(self, on: i64, lease: i64) -> Self {
+        match self {
+            Self::Unreadable if on == 0 || on == lease => Self::Ourselves,
+            other => other,
+        }
+    }
 }
 
 impl Entry {
@@ -159,7 +170,8 @@ impl Entry {
     }
 
     /// Who holds the entry's key, by the value that stands there. `is_alive` tells of a process of
-    /// this boot of this host.
+    /// this boot of this host. Under an instance's key, which has its id in it, what cannot be read
+    /// is its own.
     pub(super) fn holder(&self, standing: &[u8], is_alive: impl Fn(&ProcessId) -> bool) -> Holder {
         let process = match &self.kind {
             EntryKind::Instance { .. } => {
@@ -169,7 +181,10 @@ impl Entry {
                 serde_json::from_slice::<HostValue>(standing).map(|value| value.process)
             }
         };
-        self.judge(process.ok(), is_alive)
+        match (process, &self.kind) {
+            (Err(_), EntryKind::Instance { .. }) => Holder::Ourselves,
+            (process, _) => self.judge(process.ok(), is_alive),
+        }
     }
 
     /// Who holds the entry's address or id, by the claim that stands there.
@@ -286,6 +301,15 @@ mod tests {
             ),
             "of another boot nothing is known here"
         );
-        assert_eq!(ours.holder(b"not json", |_| false), Holder::Unreadable);
+        assert_eq!(ours.holder(b"not json", |_| true), Holder::Ourselves);
+        let claim = ours.claim_holder(b"not json", |_| false);
+        assert_eq!(claim, Holder::Unreadable);
+        for (on, holder) in [
+            (0, Holder::Ourselves),
+            (5, Holder::Ourselves),
+            (6, Holder::Unreadable),
+        ] {
+            assert_eq!(claim.clone().or_spoiled(on, 5), holder, "on lease {on}");
+        }
     }
 }

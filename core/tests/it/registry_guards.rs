@@ -336,3 +336,47 @@ async fn a_claim_that_is_gone_is_made_again() {
     within("claimed again", made_again).await;
     assert!(*registration.stands().borrow());
 }
+
+/// Two owners of one key would overwrite each other for ever.
+#[tokio::test]
+async fn what_another_wrote_under_our_key_is_not_written_over() {
+    let server = TestRegistry::embedded().await.unwrap();
+    let registry = Registry::new(&config(&server)).unwrap();
+    let registration = registry.register(identity(1), value(9001));
+    within("registered", registration.registered()).await;
+    let mut etcd = etcd_client(&server).await;
+    let prefix = etcd_client::GetOptions::new().with_prefix();
+    let found = etcd.get("/test/instances/", Some(prefix)).await.unwrap();
+    let key = found.kvs()[0].key_str().unwrap().to_owned();
+    let mut foreign = value(9002);
+    foreign.process.boot_id = "another machine".into();
+    let foreign = serde_json::to_vec(&foreign).unwrap();
+    etcd.put(key.as_str(), foreign.clone(), None).await.unwrap();
+    let mut stands = registration.stands();
+    let told = stands.wait_for(|stands| !stands);
+    drop(within("told that it does not stand", told).await.unwrap());
+    registration.set_state(State::Pressured);
+    // Whoever wrote it goes: then it is ours again, and until then nobody wrote.
+    let standing = etcd.get(key.as_str(), None).await.unwrap();
+    assert_eq!(standing.kvs()[0].value(), foreign);
+    etcd.delete(key.as_str(), None).await.unwrap();
+    within("registered again", registration.registered()).await;
+}
+
+#[tokio::test]
+async fn what_others_spoiled_under_our_keys_is_put_right() {
+    let server = TestRegistry::embedded().await.unwrap();
+    let registry = Registry::new(&config(&server)).unwrap();
+    let registration = registry.register(identity(1), value(9001));
+    within("registered", registration.registered()).await;
+    let mut etcd = etcd_client(&server).await;
+    let prefix = etcd_client::GetOptions::new().with_prefix();
+    let found = etcd.get("/test/instances/", Some(prefix)).await.unwrap();
+    let key = found.kvs()[0].key_str().unwrap().to_owned();
+    registration.leave().await;
+    for key in [key.as_str(), "/test/addr/h/9001"] {
+        etcd.put(key, "nonsense", None).await.unwrap();
+    }
+    let registration = registry.register(identity(1), value(9001));
+    within("registered over it", registration.registered()).await;
+}

@@ -6,6 +6,7 @@
 
 use etcd_client::{KeyValue, Txn, TxnOp, TxnOpResponse};
 
+use super::super::cluster;
 use super::super::error::Error;
 use super::super::etcd::is_lease_gone;
 use super::super::value::Claim;
@@ -18,7 +19,7 @@ pub(super) enum Check {
     Stands,
     /// The registry went back: what is watched lies in a future that may never come.
     WatchAgain,
-    /// The entry or the lease is gone: it must be claimed again.
+    /// The entry or the lease is gone, or another's stands there: it must be claimed again.
     Lost,
 }
 
@@ -37,10 +38,16 @@ impl Worker {
         let Some(entry) = entry else {
             return Ok(self.lost(lease));
         };
+        if !self.is_ours(entry.value(), entry.lease(), lease) {
+            return Ok(Check::Lost);
+        }
         // As it was read, also if that is lower than what we wrote: then the registry went back.
         self.mod_revision = entry.mod_revision();
-        if !self.adopt(entry.value())? || entry.lease() != lease {
+        if !self.adopt(entry.value()) || entry.lease() != lease {
             self.write_own(lease).await?;
+        }
+        if let Err(error) = cluster::ensure(&self.etcd, &self.prefix).await {
+            tracing::debug!(%error, "whose registry it is cannot be told");
         }
         if !self.lease_stands(lease).await? {
             tracing::warn!(lease, "the lease is gone, though its renewals succeed");

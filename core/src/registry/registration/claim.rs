@@ -2,7 +2,7 @@
 //!
 //! Invariant: what a living process of another holds is never overwritten.
 
-use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse};
 
 use super::super::entry::Holder;
 use super::super::error::Error;
@@ -10,15 +10,8 @@ use super::super::key::Key;
 use super::worker::Worker;
 use crate::instance::ProcessId;
 
-/// What stands under a key of ours that is not free.
-struct Standing {
-    value: Vec<u8>,
-    mod_revision: i64,
-    lease: i64,
-}
-
 /// What stands under the entry's key and those of its claims, in this order.
-type Seen = Vec<Option<Standing>>;
+type Seen = Vec<Option<KeyValue>>;
 
 impl Worker {
     /// Writes the entry and its claims if they are free, ours already, or left by the dead.
@@ -34,7 +27,7 @@ impl Worker {
                     self.decided = false;
                     return Ok(());
                 }
-                Err(standing) => seen = self.judge(standing)?,
+                Err(standing) => seen = self.judge(standing, lease)?,
             }
         }
         Err(Error::Changed { key: self.key() })
@@ -44,7 +37,7 @@ impl Worker {
     async fn write_if_unchanged(
         &self,
         lease: i64,
-        seen: &[Option<Standing>],
+        seen: &[Option<KeyValue>],
     ) -> Result<Result<i64, Seen>, Error> {
         let key = self.key();
         let bad = |source| Error::BadValue {
@@ -61,7 +54,7 @@ impl Worker {
             .enumerate()
             .map(|(index, (key, _))| {
                 let seen = seen.get(index).and_then(Option::as_ref);
-                let revision = seen.map_or(0, |seen| seen.mod_revision);
+                let revision = seen.map_or(0, KeyValue::mod_revision);
                 Compare::mod_revision(key.as_str(), CompareOp::Equal, revision)
             })
             .collect();
@@ -98,32 +91,30 @@ impl Worker {
             .op_responses()
             .into_iter()
             .map(|response| match response {
-                TxnOpResponse::Get(get) => get.kvs().first().map(|kv| Standing {
-                    value: kv.value().to_vec(),
-                    mod_revision: kv.mod_revision(),
-                    lease: kv.lease(),
-                }),
+                TxnOpResponse::Get(get) => get.kvs().first().cloned(),
                 _ => None,
             });
         Ok(Err(found.collect()))
     }
 
     /// Whether what stands may be replaced; on the way, the wish that stands in it is taken over.
-    fn judge(&mut self, seen: Seen) -> Result<Seen, Error> {
+    fn judge(&mut self, seen: Seen, lease: i64) -> Result<Seen, Error> {
         let mut standing = seen.iter();
-        if let Some(standing) = standing.next().and_then(Option::as_ref) {
-            let holder = self.own.holder(&standing.value, is_alive);
-            self.note_rival(&holder, standing.lease);
+        if let Some(kv) = standing.next().and_then(Option::as_ref) {
+            let holder = self.own.holder(kv.value(), is_alive);
+            let holder = holder.or_spoiled(kv.lease(), lease);
+            self.note_rival(&holder, kv.lease());
             Self::refuse_others(&holder, &self.key())?;
             if matches!(holder, Holder::Ourselves) {
-                self.adopt(&standing.value)?;
+                self.adopt(kv.value());
             }
         }
-        for ((key, _), standing) in self.own.claims().iter().zip(standing) {
-            let Some(standing) = standing else { continue };
-            let holder = self.own.claim_holder(&standing.value, is_alive);
+        for ((key, _), kv) in self.own.claims().iter().zip(standing) {
+            let Some(kv) = kv else { continue };
+            let holder = self.own.claim_holder(kv.value(), is_alive);
+            let holder = holder.or_spoiled(kv.lease(), lease);
             if matches!(key, Key::Id(_)) {
-                self.note_rival(&holder, standing.lease);
+                self.note_rival(&holder, kv.lease());
             }
             Self::refuse_others(&holder, &key.path(&self.prefix))?;
         }

@@ -4,9 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{
-    Compare, CompareOp, EventType, PutOptions, Txn, TxnOp, WatchOptions, WatchStream,
-};
+use etcd_client::{Compare, CompareOp, EventType, PutOptions, Txn, TxnOp, WatchOptions};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +13,7 @@ use super::super::entry::{Entry, EntryKind, Holder};
 use super::super::error::Error;
 use super::super::etcd::Etcd;
 use super::super::lease::LeaseKeeper;
+use super::super::stream::Stream;
 use super::check::Check;
 use super::claim::is_alive;
 use super::rival::Rivals;
@@ -132,20 +131,22 @@ impl Worker {
             .send_if_modified(|wish| std::mem::replace(wish, registered) != registered);
     }
 
-    pub(super) fn adopt(&mut self, standing: &[u8]) -> Result<bool, Error> {
-        let same = self
-            .own
-            .adopt(standing, self.decided)
-            .map_err(|source| Error::BadValue {
-                key: self.key(),
-                source,
-            })?;
+    /// Takes over what others may decide; `true` when what stands is what we want. What cannot be
+    /// read stands over our own entry, so it is put right.
+    pub(super) fn adopt(&mut self, standing: &[u8]) -> bool {
+        let same = match self.own.adopt(standing, self.decided) {
+            Ok(same) => same,
+            Err(error) => {
+                tracing::warn!(key = self.key(), %error, "the own entry was spoiled");
+                false
+            }
+        };
         if same {
             // Our decision stands there, even if the answer to its write was lost.
             self.decided = false;
         }
         self.tell_wish();
-        Ok(same)
+        same
     }
 
     /// Follows the own key until it must be claimed again.
@@ -154,12 +155,12 @@ impl Worker {
         lease: i64,
         leases: &mut watch::Receiver<Option<i64>>,
     ) -> Result<(), Error> {
-        let mut stream: Option<(WatchStream, usize)> = None;
+        let mut stream: Option<Stream> = None;
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut check_at = next_check();
         let claimed = Instant::now();
         loop {
-            let Some((events, endpoint)) = &mut stream else {
+            let Some(events) = &mut stream else {
                 stream = self
                     .watch_own_key()
                     .await
@@ -172,11 +173,11 @@ impl Worker {
                 }
                 continue;
             };
-            let endpoint = *endpoint;
+            let connection = events.connection;
             tokio::select! {
-                message = events.message() => {
-                    let Ok(Some(response)) = message else {
-                        self.etcd.leave(endpoint);
+                message = events.next() => {
+                    let Some(response) = message else {
+                        self.etcd.leave(connection);
                         stream = None;
                         if pause(&mut backoff, leases, lease).await.is_break() {
                             return Ok(());
@@ -184,7 +185,7 @@ impl Worker {
                         continue;
                     };
                     if response.canceled() {
-                        self.etcd.cancelled(endpoint, response.cancel_reason());
+                        self.etcd.cancelled(connection, response.cancel_reason());
                         // After a compaction the entry itself says where to go on.
                         stream = None;
                         let waited = pause(&mut backoff, leases, lease).await;
@@ -229,7 +230,7 @@ impl Worker {
         }
     }
 
-    async fn watch_own_key(&self) -> Result<(WatchStream, usize), Error> {
+    async fn watch_own_key(&self) -> Result<Stream, Error> {
         let (key, from) = (self.key(), self.watch_from);
         self.etcd
             .open("watch the own entry", |mut client| {
@@ -238,6 +239,7 @@ impl Worker {
                 async move { client.watch(key, Some(options)).await }
             })
             .await
+            .map(Stream::new)
     }
 
     /// Takes foreign writes over; breaks when the entry must be claimed again.
@@ -257,12 +259,10 @@ impl Worker {
             self.watch_from = self.watch_from.max(kv.mod_revision() + 1);
             match event.event_type() {
                 EventType::Put => {
-                    // What cannot be read stands over our own entry, so it is put right.
-                    let same = self.adopt(kv.value()).unwrap_or_else(|error| {
-                        tracing::warn!(%error, "the own entry was overwritten");
-                        false
-                    });
-                    if !same || kv.lease() != lease {
+                    if !self.is_ours(kv.value(), kv.lease(), lease) {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                    if !self.adopt(kv.value()) || kv.lease() != lease {
                         self.write_own(lease).await?;
                     }
                     let wish = self.own.registered();
@@ -276,6 +276,22 @@ impl Worker {
             }
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Whether what stands under our key, on the lease `on`, is ours. If not, it does not stand, and
+    /// has to be claimed again: by that, two who want the same do not overwrite each other.
+    pub(super) fn is_ours(&self, standing: &[u8], on: i64, lease: i64) -> bool {
+        let holder = self.own.holder(standing, is_alive).or_spoiled(on, lease);
+        let ours = holder == Holder::Ourselves;
+        if !ours {
+            tracing::warn!(
+                key = self.key(),
+                ?holder,
+                "another wrote over the own entry"
+            );
+            self.stands.send_replace(false);
+        }
+        ours
     }
 
     /// Looks soon when a write of ours found another than the one that we know: usually an event
@@ -343,7 +359,7 @@ impl Worker {
             if self.own.holder(standing.value(), is_alive) != Holder::Ourselves {
                 break;
             }
-            self.adopt(standing.value())?;
+            self.adopt(standing.value());
             self.mod_revision = standing.mod_revision();
             if let (Some(lease), EntryKind::Instance { value, .. }) = (lease, &mut self.own.kind) {
                 value.state = State::Leaving;

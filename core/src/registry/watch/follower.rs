@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Event, EventType, WatchOptions, WatchResponse, WatchStream};
+use etcd_client::{Event, EventType, WatchOptions, WatchResponse};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -21,11 +21,11 @@ use crate::registry::etcd::Etcd;
 use crate::registry::key::Key;
 use crate::registry::link::{Doubt, Link};
 use crate::registry::list::{Known, Listing, Position, list, position_of, range_end};
-use crate::registry::liveness::Liveness;
 use crate::registry::names::Names;
 use crate::registry::origin::{Origin, Reading};
 use crate::registry::read;
 use crate::registry::snapshot::Snapshot;
+use crate::registry::stream::Stream;
 use crate::registry::unreadable::{Unread, Unreadable};
 use crate::registry::view::ViewBuilder;
 use cold::Cold;
@@ -276,7 +276,8 @@ impl Follower {
 
     async fn follow(&mut self, position: Position, backoff: &mut Backoff) -> Result<End, Error> {
         let from = position.revision.max(self.builder.revision());
-        let (mut stream, endpoint) = self.open(from).await?;
+        let mut stream = self.open(from).await?;
+        let connection = stream.connection;
         // Behind the opening, which may have ended at another registry; if this one goes away now,
         // so does the stream.
         self.ask_who().await?;
@@ -284,11 +285,10 @@ impl Follower {
             return Ok(End::ListAgain);
         }
         let resync_at = Instant::now() + RESYNC.mul_f64(0.8 + 0.4 * fastrand::f64());
-        let mut liveness = Liveness::new(Instant::now());
         loop {
             // `None` waits for ever: without suspects nothing expires.
             let due = self.builder.next_expiry();
-            let look_at = due.and_then(|due| liveness.look_at(due));
+            let look_at = due.and_then(|due| stream.liveness.look_at(due));
             tokio::select! {
                 // Whoever was stopped finds all of it due at once, and must read first what waited.
                 biased;
@@ -297,15 +297,14 @@ impl Follower {
                     self.builder.dismiss(Instant::now());
                     return Ok(End::ListAgain);
                 }
-                message = stream.message() => {
-                    let Ok(Some(response)) = message else {
-                        self.etcd.leave(endpoint);
+                message = stream.next() => {
+                    let Some(response) = message else {
+                        self.etcd.leave(connection);
                         return Ok(End::Resume);
                     };
-                    liveness.heard(Instant::now());
                     if let Some(end) = self.take(&response, position, from) {
                         if response.canceled() {
-                            self.etcd.cancelled(endpoint, response.cancel_reason());
+                            self.etcd.cancelled(connection, response.cancel_reason());
                         }
                         return Ok(end);
                     }
@@ -313,34 +312,24 @@ impl Follower {
                         backoff.reset();
                     }
                 }
-                () = sleep_until(liveness.ask_at()) => {
-                    if !ask(&mut stream, &mut liveness).await {
-                        self.etcd.leave(endpoint);
-                        return Ok(End::Resume);
-                    }
-                }
-                () = sleep_until(liveness.give_up_at()) => {
-                    self.etcd.leave(endpoint);
-                    return Ok(End::Resume);
-                }
                 () = sleep_until(look_at.unwrap_or(resync_at)), if look_at.is_some() => {
                     let now = Instant::now();
-                    if !due.is_some_and(|due| liveness.is_sure(due, now)) {
+                    if !due.is_some_and(|due| stream.liveness.is_sure(due, now)) {
                         // It may have told of them meanwhile.
-                        if !ask(&mut stream, &mut liveness).await {
-                            self.etcd.leave(endpoint);
+                        if !stream.ask().await {
+                            self.etcd.leave(connection);
                             return Ok(End::Resume);
                         }
                     } else if self.builder.expire(now) {
                         self.publish();
-                        self.tell(liveness.last_heard());
+                        self.tell(stream.liveness.last_heard());
                     }
                 }
             }
         }
     }
 
-    async fn open(&self, from: i64) -> Result<(WatchStream, usize), Error> {
+    async fn open(&self, from: i64) -> Result<Stream, Error> {
         let first = format!("{}/", self.config.prefix).into_bytes();
         let options = WatchOptions::new()
             .with_range(range_end(&first))
@@ -351,6 +340,7 @@ impl Follower {
                 async move { client.watch(first, Some(options)).await }
             })
             .await
+            .map(Stream::new)
     }
 
     /// Applies one response; tells when the watch cannot go on.
@@ -450,10 +440,4 @@ impl Follower {
         self.protect(why, now);
         Some(End::ListAgain)
     }
-}
-
-/// Asks a stream for a sign of life; `false` when it is broken.
-async fn ask(stream: &mut WatchStream, liveness: &mut Liveness) -> bool {
-    liveness.asked(Instant::now());
-    stream.request_progress().await.is_ok()
 }

@@ -37,3 +37,21 @@ async fn a_stuck_watch_gives_nobody_up() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_is_lost_behind_a_silent_watch_is_written_again_within_15_s() {
+    let server = SimulatedRegistry::new();
+    let faults = server.faults();
+    let owner = server.client("/t");
+    let registration = owner.register(identity(1), value(1));
+    registration.registered().await;
+    sleep(3 * SECOND).await;
+    faults.silence(true);
+    let lease = key_of(&faults, 1).map_or(0, |one| one.lease);
+    faults.revoke_secretly(lease).await.unwrap();
+    let took = within("written again", 15 * SECOND, || {
+        key_of(&faults, 1).is_some()
+    })
+    .await;
+    tell(format_args!("behind a silent watch: after {took:?}"));
+}
