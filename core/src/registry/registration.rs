@@ -33,7 +33,7 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct Handle {
     entry: watch::Sender<Entry>,
     stands: watch::Receiver<bool>,
-    wish: watch::Receiver<bool>,
+    wish: watch::Sender<bool>,
     leave: CancellationToken,
     worker: Option<JoinHandle<()>>,
 }
@@ -48,7 +48,7 @@ impl Handle {
         on_new_id: Option<OnNewId>,
     ) -> Self {
         let (stands_sender, stands) = watch::channel(false);
-        let (wish_sender, wish) = watch::channel(entry.registered());
+        let wish = watch::Sender::new(entry.registered());
         let own = entry.clone();
         let (entry, entries) = watch::channel(entry);
         let leave = CancellationToken::new();
@@ -60,7 +60,7 @@ impl Handle {
             wanted: own.clone(),
             own,
             stands: stands_sender,
-            wish: wish_sender,
+            wish: wish.clone(),
             leave: leave.clone(),
             decided: false,
             mod_revision: 0,
@@ -120,22 +120,35 @@ impl Registration {
     /// Changes the entry; it is written soon, and again after every loss. What it says of
     /// `registered` counts only if it changes that; use [`Registration::set_registered`].
     pub fn update(&self, change: impl FnOnce(&mut InstanceValue)) {
-        self.handle.entry.send_modify(|entry| {
-            if let EntryKind::Instance { value, .. } = &mut entry.kind {
-                let before = value.registered;
-                change(value);
-                entry.decisions += u64::from(value.registered != before);
-            }
+        self.decide(|value| {
+            let before = value.registered;
+            change(value);
+            value.registered != before
         });
     }
 
     /// Decides whether clients may choose this instance, whatever was written before.
     pub fn set_registered(&self, registered: bool) {
-        self.handle.entry.send_modify(|entry| {
-            if let EntryKind::Instance { value, .. } = &mut entry.kind {
-                value.registered = registered;
-                entry.decisions += 1;
-            }
+        self.decide(|value| {
+            value.registered = registered;
+            true
+        });
+    }
+
+    /// Changes the entry by `change`, which tells whether that decides on `registered`. A decision
+    /// and the wish are one step: the worker, which may still be at an older one, sees both or none.
+    fn decide(&self, change: impl FnOnce(&mut InstanceValue) -> bool) {
+        self.handle.wish.send_if_modified(|wish| {
+            let before = *wish;
+            self.handle.entry.send_modify(|entry| {
+                if let EntryKind::Instance { value, .. } = &mut entry.kind
+                    && change(value)
+                {
+                    entry.decisions += 1;
+                    *wish = value.registered;
+                }
+            });
+            *wish != before
         });
     }
 
@@ -146,7 +159,7 @@ impl Registration {
 
     /// The operator's wish: whether clients may choose this instance. The instance follows it.
     pub fn wish(&self) -> watch::Receiver<bool> {
-        self.handle.wish.clone()
+        self.handle.wish.subscribe()
     }
 
     /// Waits until the entry stands in the registry.

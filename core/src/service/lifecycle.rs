@@ -7,7 +7,6 @@
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -63,8 +62,9 @@ pub(super) struct Core {
     server: Server,
     callbacks: Callbacks,
     registration: Mutex<Option<Registration>>,
-    /// Whether clients may choose it, as callbacks were last told.
-    told_registered: AtomicBool,
+    /// Whether clients may choose it, as callbacks were last told. Whoever reads or decides what is
+    /// wished holds it, so that an older wish is never followed behind a newer one.
+    told_registered: Mutex<bool>,
     drain: (Duration, Duration),
     stop: CancellationToken,
     hurry: CancellationToken,
@@ -96,12 +96,12 @@ impl Core {
 
     /// The operator's wish, from wherever it came.
     pub(super) fn wish(&self, registered: bool) {
-        let registration = self.lock_registration();
-        if let Some(registration) = &*registration {
-            registration.set_registered(registered);
-        }
-        drop(registration);
-        self.follow(registered);
+        self.follow(|| {
+            if let Some(registration) = &*self.lock_registration() {
+                registration.set_registered(registered);
+            }
+            registered
+        });
     }
 
     /// Begins the drain and waits until it is over; the admin port goes on answering.
@@ -114,16 +114,26 @@ impl Core {
         self.figures.read(self.server.connections())
     }
 
+    fn lock_told(&self) -> std::sync::MutexGuard<'_, bool> {
+        self.told_registered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock_registration(&self) -> std::sync::MutexGuard<'_, Option<Registration>> {
         self.registration
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes handshakes say it, and tells the callbacks when it is news.
-    fn follow(&self, registered: bool) {
+    /// Makes handshakes say what is wished, and tells the callbacks when it is news.
+    fn follow(&self, wished: impl FnOnce() -> bool) {
+        let mut told = self.lock_told();
+        let registered = wished();
         self.server.set_registered(registered);
-        if self.told_registered.swap(registered, Ordering::AcqRel) == registered {
+        let is_news = std::mem::replace(&mut *told, registered) != registered;
+        drop(told);
+        if !is_news {
             return;
         }
         tracing::info!(service = %self.info().identity.service, registered, "registered changed");
@@ -158,11 +168,9 @@ impl Core {
         if stands.wait_for(|stands| *stands).await.is_err() {
             return;
         }
-        let registered = *wish.borrow_and_update();
-        self.follow(registered);
+        self.follow(|| *wish.borrow_and_update());
         while wish.changed().await.is_ok() {
-            let registered = *wish.borrow_and_update();
-            self.follow(registered);
+            self.follow(|| *wish.borrow_and_update());
         }
     }
 
@@ -190,7 +198,8 @@ impl Core {
         if let Some(registration) = registration {
             registration.leave().await;
         }
-        if self.told_registered.swap(false, Ordering::AcqRel) {
+        let was_registered = std::mem::take(&mut *self.lock_told());
+        if was_registered {
             self.call("unregistered", self.callbacks.unregistered.as_ref());
         }
         self.call("stopped", self.callbacks.stopped.as_ref());
@@ -348,7 +357,7 @@ pub(super) async fn start(
         server,
         callbacks: std::mem::take(&mut builder.callbacks),
         registration: Mutex::new(None),
-        told_registered: AtomicBool::new(false),
+        told_registered: Mutex::new(false),
         drain: builder.drain,
         stop: CancellationToken::new(),
         hurry: CancellationToken::new(),
@@ -422,7 +431,7 @@ fn launch(
             let registration = register(&core, registry, clash, value);
             *core.lock_registration() = Some(registration);
         }
-        None => core.follow(registered),
+        None => core.follow(|| registered),
     }
     let run = {
         let core = Arc::clone(&core);

@@ -111,6 +111,36 @@ async fn an_instance_registers_follows_the_wish_and_leaves() {
     assert_eq!(told.load(Ordering::SeqCst), 1 + 40 + 400 + 1000);
 }
 
+/// A wish that was written earlier and arrives late must not undo a newer one, not for a moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_decision_is_told_once_however_late_the_registry_hears_of_it() {
+    const ROUNDS: usize = 500;
+    let (_server, registry) = registry().await;
+    let told = Arc::new(AtomicUsize::new(0));
+    let counted = || {
+        let told = Arc::clone(&told);
+        move |_: &skynet::service::ServiceInfo| {
+            told.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    let service = echo()
+        .drain(Duration::ZERO, Duration::from_secs(5))
+        .on_registered(counted())
+        .on_unregistered(counted())
+        .start(&registry)
+        .await
+        .unwrap();
+    until(|| told.load(Ordering::SeqCst) == 1, "registered is told").await;
+    for round in 0..ROUNDS {
+        service.set_registered(round % 2 == 1);
+        assert_eq!(service.is_registered(), round % 2 == 1);
+        // About as long as a write to the registry takes, so that its answers come in between.
+        tokio::time::sleep(Duration::from_micros(fastrand::u64(0..3000))).await;
+    }
+    service.stop().await;
+    assert_eq!(told.load(Ordering::SeqCst), 1 + ROUNDS + 1);
+}
+
 async fn until(condition: impl FnMut() -> bool, what: &str) {
     crate::rpc_support::eventually(what, condition).await;
 }

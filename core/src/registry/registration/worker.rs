@@ -123,12 +123,13 @@ impl Worker {
         self.tell_wish();
     }
 
-    /// Tells the wish as it now is, also when it was decided here: the next one from outside is
-    /// news only against that.
+    /// Tells the wish as it now is, unless our program has decided anew: that is told already.
     fn tell_wish(&self) {
         let registered = self.own.registered();
-        self.wish
-            .send_if_modified(|wish| std::mem::replace(wish, registered) != registered);
+        self.wish.send_if_modified(|wish| {
+            self.entries.borrow().decisions == self.wanted.decisions
+                && std::mem::replace(wish, registered) != registered
+        });
     }
 
     /// Takes over what others may decide; `true` when what stands is what we want. What cannot be
@@ -158,7 +159,8 @@ impl Worker {
         let mut stream: Option<Stream> = None;
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut check_at = next_check();
-        let claimed = Instant::now();
+        // Right behind our own write there is nothing to see that the watch does not tell.
+        let mut claimed = Some(Instant::now());
         loop {
             let Some(events) = &mut stream else {
                 stream = self
@@ -167,7 +169,7 @@ impl Worker {
                     .inspect_err(|error| tracing::debug!(%error, "the own entry is not watched"))
                     .ok();
                 if stream.is_some() {
-                    check_at = check_at.min(look_once(claimed));
+                    check_at = check_at.min(look_once(claimed.take()));
                 } else if pause(&mut backoff, leases, lease).await.is_break() {
                     return Ok(());
                 }
@@ -399,11 +401,12 @@ impl Worker {
 }
 
 /// When the own key is looked at after a watch was opened. What happened while nobody watched comes
-/// with the start revision, but not if it was compacted, nor if the registry went back. Right behind our own write there is nothing
-/// to see, and thousands that come at once do not all look.
-fn look_once(claimed: Instant) -> Instant {
+/// with the start revision, but not if it was compacted, nor if the registry went back, nor if it was
+/// done to a claim. Only the first watch that stands right after we `claimed` needs no look, so that
+/// thousands that come at once do not all look.
+fn look_once(claimed: Option<Instant>) -> Instant {
     let now = Instant::now();
-    if now <= claimed + LOOK_AFTER {
+    if claimed.is_some_and(|claimed| now <= claimed + LOOK_AFTER) {
         next_check()
     } else {
         now + LOOK_AFTER
