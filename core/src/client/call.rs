@@ -2,7 +2,8 @@
 //!
 //! Invariants: a call has a deadline; what certainly did not run may be tried on another instance, at
 //! most three attempts and within the budget; what may have run is tried again only on the caller's
-//! word that it may run twice; a service's own error never is. An instance that cannot be connected
+//! word that it may run twice; a service's own error never is. What an error says of the outcome holds
+//! for all attempts together, however certain the last one is. An instance that cannot be connected
 //! to has had no attempt.
 
 use std::sync::Arc;
@@ -182,11 +183,12 @@ impl ServiceClient {
         self.earn();
         let mut tried = Vec::new();
         let mut attempts = 0;
-        let mut last: Option<CallFailure> = None;
+        // What is known of the call, of all attempts so far.
+        let mut known: Option<CallFailure> = None;
         loop {
             let chosen = timeout_at(deadline, self.choose_or_wait(plan.key, &tried)).await;
             let Ok(peer) = chosen else {
-                return Err(self.gave_up(plan, attempts, last));
+                return Err(self.gave_up(plan, attempts, known));
             };
             let sent = self
                 .attempt_hedged(plan, &peer, attempts, deadline, &tried)
@@ -197,7 +199,7 @@ impl ServiceClient {
                     return Ok((answered, reply));
                 }
                 Attempt::NotConnected if Instant::now() < deadline => continue,
-                Attempt::NotConnected => return Err(self.gave_up(plan, attempts, last)),
+                Attempt::NotConnected => return Err(self.gave_up(plan, attempts, known)),
                 Attempt::Failed(failure) => failure,
             };
             attempts += 1 + u32::from(sent.other.is_some());
@@ -206,6 +208,7 @@ impl ServiceClient {
                 Retry::IfIdempotent => plan.idempotent,
                 Retry::Never => false,
             };
+            let failure = less_certain(known.take(), failure);
             // A service may take a request for older than it is; whether it is late we know better.
             let late = Instant::now() >= deadline;
             if !again || late || attempts >= ATTEMPTS || !self.spend_retry() {
@@ -217,13 +220,13 @@ impl ServiceClient {
             }
             tried.push(peer.instance.id());
             tried.extend(sent.other.map(|other| other.instance.id()));
-            last = Some(failure);
+            known = Some(failure);
         }
     }
 
-    fn gave_up(&self, plan: &CallPlan, attempts: u32, last: Option<CallFailure>) -> CallError {
+    fn gave_up(&self, plan: &CallPlan, attempts: u32, known: Option<CallFailure>) -> CallError {
         let call = plan.call.clone();
-        match last {
+        match known {
             Some(source) => CallError::Failed {
                 call,
                 attempts,
@@ -236,6 +239,14 @@ impl ServiceClient {
                 within: plan.within,
             },
         }
+    }
+}
+
+/// Of two attempts at one call, the failure that tells what is known of the call.
+pub(super) fn less_certain(before: Option<CallFailure>, after: CallFailure) -> CallFailure {
+    match before {
+        Some(before) if before.outcome() > after.outcome() => before,
+        _ => after,
     }
 }
 

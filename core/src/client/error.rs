@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::hint::{Hint, Retry};
-use crate::rpc::CallFailure;
 use crate::rpc::typed::TypedError;
+use crate::rpc::{CallFailure, Outcome};
 
 /// Which call failed: what every error of a call names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +55,8 @@ pub enum CallError {
         call: CallId,
         /// How many attempts reached an instance.
         attempts: u32,
-        /// What became of the last one.
+        /// The attempt that decides what is known of the call: of several, the one that most likely
+        /// ran, and of equals the last.
         #[source]
         source: Box<CallFailure>,
     },
@@ -77,6 +78,19 @@ pub enum CallError {
 }
 
 impl CallError {
+    /// What is known of the method's execution, all attempts together.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::NoInstance { .. } | Self::Measurements { .. } => Outcome::NotSent,
+            Self::Failed { source, .. } => source.outcome(),
+            Self::Service { .. } => Outcome::Failed,
+            Self::Typed { source, .. } => match **source {
+                TypedError::Encode { .. } => Outcome::NotSent,
+                TypedError::Malformed { .. } | TypedError::Decode { .. } => Outcome::Failed,
+            },
+        }
+    }
+
     /// Whether the same call may be made again.
     pub fn retry(&self) -> Retry {
         match self {

@@ -11,7 +11,7 @@ use futures_util::future::{Either, select};
 use tokio::time::{Instant, sleep};
 
 use super::ServiceClient;
-use super::call::{ATTEMPTS, Attempt, CallPlan, attempt};
+use super::call::{ATTEMPTS, Attempt, CallPlan, attempt, less_certain};
 use super::peer::Peer;
 use crate::instance::InstanceId;
 
@@ -85,7 +85,7 @@ impl ServiceClient {
 }
 
 /// The end of whichever is answered first, and whether that is the first; if none is, what is known
-/// of one that was sent.
+/// of both together.
 async fn first_answer(
     first: Pin<&mut impl Future<Output = Attempt>>,
     second: Pin<&mut impl Future<Output = Attempt>>,
@@ -96,8 +96,11 @@ async fn first_answer(
         Either::Left((failed, second)) => (true, failed, second.await),
         Either::Right((failed, first)) => (false, failed, first.await),
     };
-    match then {
-        Attempt::NotConnected => (was_first, failed),
-        ended => (!was_first, ended),
+    match (failed, then) {
+        (failed, Attempt::NotConnected) => (was_first, failed),
+        (Attempt::Failed(failed), Attempt::Failed(then)) => {
+            (was_first, Attempt::Failed(less_certain(Some(failed), then)))
+        }
+        (_, ended) => (!was_first, ended),
     }
 }

@@ -1,7 +1,7 @@
 //! How a call or a connection fails, and what the caller then knows of its outcome.
 //!
-//! Invariant: `NotSent` and `NotExecuted` are only said when the method certainly did not run;
-//! everything that is not certain is `Unknown`.
+//! Invariant: `NotSent` and `NotExecuted` are only said when the method certainly did not run, and
+//! `Failed` when it certainly did; everything that is not certain is `Unknown`.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -79,6 +79,46 @@ impl fmt::Display for Code {
     }
 }
 
+/// What is known of a call that brought no result. They are in order: of several attempts at one
+/// call, the greatest is what is known of the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outcome {
+    /// No instance got the whole request.
+    NotSent,
+    /// An instance got it, and certainly did not run the method.
+    NotExecuted,
+    /// The method may have run.
+    Unknown,
+    /// The method ran, and failed or brought nothing that can be used.
+    Failed,
+}
+
+impl Outcome {
+    /// Every outcome, in order.
+    pub const ALL: [Self; 4] = [
+        Self::NotSent,
+        Self::NotExecuted,
+        Self::Unknown,
+        Self::Failed,
+    ];
+
+    /// The words for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotSent => "not sent",
+            Self::NotExecuted => "not executed",
+            Self::Unknown => "unknown",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.as_str())
+    }
+}
+
 /// Why a connection ended or could not be used.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -92,6 +132,9 @@ pub enum Ended {
     /// The peer said that it is going, and takes no new request here.
     #[error("the peer is draining")]
     Draining,
+    /// The peer answers nothing any more, pings neither.
+    #[error("the peer fell silent")]
+    Silent,
     /// Reading or writing failed.
     #[error("the connection broke")]
     Broken(#[source] Arc<std::io::Error>),
@@ -206,6 +249,23 @@ impl CallFailure {
             | Self::Rejected { .. } => Retry::Never,
             Self::NotSent { .. } | Self::NotExecuted { .. } => Retry::Safe,
             Self::Unknown { .. } => Retry::IfIdempotent,
+        }
+    }
+
+    /// What is known of the method's execution.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::NotSent { .. } => Outcome::NotSent,
+            Self::NotExecuted { .. } => Outcome::NotExecuted,
+            Self::Unknown { .. } => Outcome::Unknown,
+            Self::Rejected { code, .. } => match code {
+                Some(Code::NoMethod | Code::BadRequest) => Outcome::NotExecuted,
+                // It panicked, or what it gave could not be written.
+                Some(Code::Internal) => Outcome::Failed,
+                // Peers of 2012 refuse before they run anything, but a newer one may mean something
+                // else by a word that we do not know.
+                _ => Outcome::Unknown,
+            },
         }
     }
 
