@@ -8,7 +8,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 
 use serde::Serialize;
@@ -18,18 +18,20 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::instance::{Instance, InstanceId, State};
+use crate::metrics::{ClientMetrics, ServiceClientMetrics, Source};
 use crate::query::{self, Query, StatsTable};
 use crate::registry::snapshot::Snapshot;
 use crate::registry::{Registry, View};
 use balance::Nearness;
+use figures::{Calls, CallsByQuery};
 use peer::Peer;
 use policy::Turn;
 use pool::Pool;
-use retry::RetryBudget;
 
 mod balance;
 mod call;
 mod error;
+mod figures;
 mod health;
 mod hedge;
 mod listener;
@@ -90,6 +92,19 @@ struct Shared {
     view: Arc<View>,
     pool: Pool,
     place: Place,
+    calls: CallsByQuery,
+}
+
+impl Source for Shared {
+    fn metrics(&self) -> ClientMetrics {
+        let text = |word: &Option<Arc<str>>| word.as_deref().unwrap_or_default().to_owned();
+        ClientMetrics {
+            region: text(&self.place.region),
+            host: text(&self.place.host),
+            services: self.calls.read(),
+            ..self.pool.metrics()
+        }
+    }
 }
 
 impl Client {
@@ -105,9 +120,16 @@ impl Client {
     pub fn connect_from(registry: &Registry, place: Place) -> Self {
         let view = registry.view();
         let pool = Pool::new(view.changes());
-        Self {
-            shared: Arc::new(Shared { view, pool, place }),
-        }
+        let calls = CallsByQuery::default();
+        let shared = Arc::new(Shared {
+            view,
+            pool,
+            place,
+            calls,
+        });
+        let source: Weak<Shared> = Arc::downgrade(&shared);
+        registry.clients().add(source);
+        Self { shared }
     }
 
     /// The services that a query chooses. It never fails for lack of instances.
@@ -117,12 +139,12 @@ impl Client {
             shared: Arc::new(ServiceShared {
                 client: self.clone(),
                 changes: self.shared.view.changes(),
+                calls: self.shared.calls.of(query.to_string()),
                 query,
                 known: Mutex::new(Known {
                     seen: None,
                     peers: Arc::from([]),
                 }),
-                budget: Mutex::new(RetryBudget::new(Instant::now())),
                 turns: AtomicUsize::new(0),
             }),
         }
@@ -131,6 +153,11 @@ impl Client {
     /// Tells what comes, changes and goes among the instances that a query chooses.
     pub fn listen(&self, query: Query) -> InstanceListener {
         InstanceListener::new(Arc::clone(&self.shared.view), query)
+    }
+
+    /// What it measures.
+    pub fn metrics(&self) -> ClientMetrics {
+        self.shared.metrics()
     }
 
     /// The client's view of the cluster.
@@ -151,7 +178,8 @@ struct ServiceShared {
     changes: watch::Receiver<Arc<Snapshot>>,
     query: Query,
     known: Mutex<Known>,
-    budget: Mutex<RetryBudget>,
+    /// Where its calls are counted; shared by all of the same query.
+    calls: Arc<Calls>,
     /// How many choices were made, for policies that take turns.
     turns: AtomicUsize,
 }
@@ -198,6 +226,11 @@ impl ServiceClient {
     /// The query.
     pub fn query(&self) -> &Query {
         &self.shared.query
+    }
+
+    /// What it measures, together with all that have the same query and the same client.
+    pub fn metrics(&self) -> ServiceClientMetrics {
+        self.shared.calls.read()
     }
 
     /// How many instances can be chosen, as far as the registry tells.
@@ -286,23 +319,6 @@ impl ServiceClient {
             known.seen = Some(snapshot);
         }
         Arc::clone(&known.peers)
-    }
-
-    fn earn(&self) {
-        self.shared
-            .budget
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .earn();
-    }
-
-    fn spend_retry(&self) -> bool {
-        let mut budget = self
-            .shared
-            .budget
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        budget.spend(Instant::now())
     }
 }
 

@@ -9,6 +9,7 @@ pub mod daemon_api;
 pub mod demo;
 pub mod hint;
 pub mod instance;
+pub mod metrics;
 pub mod process;
 pub mod query;
 pub mod registry;

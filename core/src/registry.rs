@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch as channel;
 
 use crate::instance::{Identity, InstanceId};
+use crate::metrics::Clients;
 use dial::Dial;
 use entry::{Entry, EntryKind};
 use etcd::Etcd;
@@ -185,6 +186,8 @@ struct Shared {
     doubts: channel::Sender<u64>,
     /// One watcher, as long as anybody holds a view.
     view: Mutex<Weak<View>>,
+    /// Who calls with the help of this handle.
+    clients: Arc<Clients>,
 }
 
 impl std::fmt::Debug for Registry {
@@ -229,6 +232,7 @@ impl Registry {
                 keeper: OnceLock::new(),
                 doubts: channel::channel(0).0,
                 view: Mutex::new(Weak::new()),
+                clients: Arc::default(),
             }),
         })
     }
@@ -241,6 +245,11 @@ impl Registry {
     /// The endpoints, as children get them in `SKYNET_REGISTRY`.
     pub fn endpoints(&self) -> Vec<String> {
         self.shared.etcd.urls()
+    }
+
+    /// The clients that were made from this handle: what services beside them tell of.
+    pub(crate) fn clients(&self) -> &Arc<Clients> {
+        &self.shared.clients
     }
 
     /// Lists the cluster once.

@@ -122,6 +122,23 @@ impl ServiceClient {
         I: Serialize + ?Sized,
         O: DeserializeOwned,
     {
+        let counting = self.shared.calls.begin();
+        let result = self.call_once(method, input, options).await;
+        counting.ended(&result);
+        result
+    }
+
+    /// The call itself, which is counted.
+    async fn call_once<I, O>(
+        &self,
+        method: &str,
+        input: &I,
+        options: CallOptions,
+    ) -> Result<O, CallError>
+    where
+        I: Serialize + ?Sized,
+        O: DeserializeOwned,
+    {
         if self.query().needs_stats() {
             return Err(CallError::Measurements {
                 query: self.query().to_string(),
@@ -145,7 +162,7 @@ impl ServiceClient {
         let input = match rpc::typed::encode(input) {
             Ok(input) => input,
             Err(source) => {
-                return Err(CallError::Typed {
+                return Err(CallError::Parameter {
                     call,
                     source: Box::new(source),
                 });
@@ -170,7 +187,7 @@ impl ServiceClient {
                 message,
             });
         }
-        rpc::typed::decode(&reply.output).map_err(|source| CallError::Typed {
+        rpc::typed::decode(&reply.output).map_err(|source| CallError::Result {
             call: plan.call,
             source: Box::new(source),
         })
@@ -180,7 +197,7 @@ impl ServiceClient {
         // Whoever says "for ever" gets what is as good as that.
         let now = Instant::now();
         let deadline = now.checked_add(plan.within).unwrap_or(now + FOR_EVER);
-        self.earn();
+        self.shared.calls.earn();
         let mut tried = Vec::new();
         let mut attempts = 0;
         // What is known of the call, of all attempts so far.
@@ -211,7 +228,7 @@ impl ServiceClient {
             let failure = less_certain(known.take(), failure);
             // A service may take a request for older than it is; whether it is late we know better.
             let late = Instant::now() >= deadline;
-            if !again || late || attempts >= ATTEMPTS || !self.spend_retry() {
+            if !again || late || attempts >= ATTEMPTS || !self.shared.calls.spend_retry() {
                 return Err(CallError::Failed {
                     call: plan.call.clone(),
                     attempts,
@@ -291,6 +308,7 @@ pub(super) async fn attempt(
         },
         input: &plan.input,
     };
+    in_flight.sending();
     let began = Instant::now();
     match connection.call(request).await {
         Ok(reply) => {

@@ -60,9 +60,18 @@ pub enum CallError {
         #[source]
         source: Box<CallFailure>,
     },
-    /// The parameter does not become a document, or the result is not what was wanted.
-    #[error("the parameter or the result of `{}` does not fit (request {})", call.method, call.request_id)]
-    Typed {
+    /// The parameter does not become a document; nothing was sent.
+    #[error("the parameter of `{}` does not become a document (request {})", call.method, call.request_id)]
+    Parameter {
+        /// The call.
+        call: CallId,
+        /// What does not fit.
+        #[source]
+        source: Box<TypedError>,
+    },
+    /// The method ran, and its result is not what was wanted.
+    #[error("the result of `{}` is not what was wanted (request {})", call.method, call.request_id)]
+    Result {
         /// The call.
         call: CallId,
         /// What does not fit.
@@ -78,16 +87,14 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// What is known of the method's execution, all attempts together.
+    /// What is known of the call.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::NoInstance { .. } | Self::Measurements { .. } => Outcome::NotSent,
+            Self::NoInstance { .. } | Self::Parameter { .. } | Self::Measurements { .. } => {
+                Outcome::NotSent
+            }
             Self::Failed { source, .. } => source.outcome(),
-            Self::Service { .. } => Outcome::Failed,
-            Self::Typed { source, .. } => match **source {
-                TypedError::Encode { .. } => Outcome::NotSent,
-                TypedError::Malformed { .. } | TypedError::Decode { .. } => Outcome::Failed,
-            },
+            Self::Service { .. } | Self::Result { .. } => Outcome::Failed,
         }
     }
 
@@ -96,7 +103,10 @@ impl CallError {
         match self {
             Self::NoInstance { .. } => Retry::Safe,
             Self::Failed { source, .. } => source.retry(),
-            Self::Service { .. } | Self::Typed { .. } | Self::Measurements { .. } => Retry::Never,
+            Self::Service { .. }
+            | Self::Parameter { .. }
+            | Self::Result { .. }
+            | Self::Measurements { .. } => Retry::Never,
         }
     }
 }
@@ -111,7 +121,7 @@ impl Hint for CallError {
                 Some("they are known but do not answer: are they cut off?".into())
             }
             Self::Failed { source, .. } => source.hint(),
-            Self::Typed { source, .. } => source.hint(),
+            Self::Parameter { source, .. } | Self::Result { source, .. } => source.hint(),
             Self::Measurements { .. } => {
                 Some("choose by service, version, region, host, tag or state".into())
             }

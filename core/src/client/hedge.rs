@@ -80,7 +80,7 @@ impl ServiceClient {
         tried.push(first.instance.id());
         self.choose(plan.key, &tried)
             .filter(|other| !tried.contains(&other.instance.id()))
-            .filter(|_| self.spend_retry())
+            .filter(|_| self.shared.calls.spend_hedge())
     }
 }
 

@@ -5,7 +5,7 @@
 //! tries to connect, and ends with the peer.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -13,9 +13,11 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
 use super::balance::{Availability, Candidate, Nearness};
+use super::figures::Totals;
 use super::health::Health;
 use crate::backoff::Backoff;
 use crate::instance::Instance;
+use crate::metrics::{InstanceMetrics, signed};
 use crate::registry::snapshot::Snapshot;
 use crate::rpc::{ConnectError, ConnectOptions, Connection, Expected};
 
@@ -35,6 +37,9 @@ pub(super) struct Peer {
     pub(super) instance: Arc<Instance>,
     pub(super) address: SocketAddr,
     in_flight: AtomicUsize,
+    attempts: AtomicU64,
+    ejections: AtomicU64,
+    totals: Arc<Totals>,
     state: Mutex<PeerState>,
     /// Held while a connection is opened, so that many callers open one.
     connecting: tokio::sync::Mutex<()>,
@@ -60,6 +65,11 @@ pub(super) struct InFlight<'peer> {
 }
 
 impl InFlight<'_> {
+    /// Notes that its request is about to be sent.
+    pub(super) fn sending(&self) {
+        self.peer.attempts.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Notes an answer of the method, or an error of its own.
     pub(super) fn answered(&self, latency: Duration) {
         self.peer.state().health.answered(latency, Instant::now());
@@ -68,6 +78,8 @@ impl InFlight<'_> {
     /// Notes a time-out or a refusal to execute.
     pub(super) fn failed(&self) {
         if self.peer.state().health.failed(Instant::now()) {
+            self.peer.ejections.fetch_add(1, Ordering::Relaxed);
+            self.peer.totals.ejections.fetch_add(1, Ordering::Relaxed);
             tracing::info!(
                 service = %self.peer.instance.service(), address = %self.peer.address,
                 "the instance fails, it is left alone for a while"
@@ -91,11 +103,15 @@ impl Peer {
         instance: Arc<Instance>,
         cluster: watch::Receiver<Arc<Snapshot>>,
         news: Arc<Notify>,
+        totals: Arc<Totals>,
     ) -> Option<Self> {
         Some(Self {
             address: instance.address?,
             instance,
             in_flight: AtomicUsize::new(0),
+            attempts: AtomicU64::new(0),
+            ejections: AtomicU64::new(0),
+            totals,
             state: Mutex::new(PeerState {
                 health: Health::new(Instant::now()),
                 connection: None,
@@ -119,6 +135,25 @@ impl Peer {
             .connection
             .as_ref()
             .is_some_and(|connection| !connection.is_closed())
+    }
+
+    /// What is measured of it.
+    pub(super) fn metrics(&self) -> InstanceMetrics {
+        let now = Instant::now();
+        let (connected, state) = (self.is_connected(), self.state());
+        let expected = Duration::try_from_secs_f64(state.health.latency_s(now));
+        let expected = expected.unwrap_or(Duration::MAX).as_micros();
+        InstanceMetrics {
+            service: self.instance.service().to_string(),
+            uuid: self.instance.id().to_string(),
+            address: self.address.to_string(),
+            attempts: signed(self.attempts.load(Ordering::Relaxed)),
+            in_flight: i64::try_from(self.in_flight.load(Ordering::Relaxed)).unwrap_or(i64::MAX),
+            ejections: signed(self.ejections.load(Ordering::Relaxed)),
+            ejected: state.health.is_ejected(now),
+            connected,
+            expected_us: i64::try_from(expected).unwrap_or(i64::MAX),
+        }
     }
 
     /// What the choice needs to know.
@@ -200,7 +235,14 @@ impl Peer {
             timeout: CONNECT_TIMEOUT,
             ..ConnectOptions::default()
         };
-        let connection = Connection::open(self.address, &options).await?;
+        let opened = Connection::open(self.address, &options).await;
+        let totals = &self.totals;
+        let counted = match &opened {
+            Ok(_) => &totals.connected,
+            Err(_) => &totals.connect_failures,
+        };
+        counted.fetch_add(1, Ordering::Relaxed);
+        let connection = opened?;
         let mut state = self.state();
         state.connection = Some(connection.clone());
         if std::mem::take(&mut state.down) {

@@ -4,12 +4,15 @@
 //! flight on it is answered all the same, because its calls hold the peer.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
+use super::figures::Totals;
 use super::peer::Peer;
 use crate::instance::{Instance, InstanceId};
+use crate::metrics::{ClientMetrics, signed};
 use crate::registry::snapshot::Snapshot;
 
 /// The peers of one client.
@@ -18,6 +21,7 @@ pub(super) struct Pool {
     cluster: watch::Receiver<Arc<Snapshot>>,
     /// Told whenever a connection stands again.
     news: Arc<Notify>,
+    totals: Arc<Totals>,
 }
 
 impl Pool {
@@ -27,6 +31,7 @@ impl Pool {
             peers: Mutex::new(HashMap::new()),
             cluster,
             news: Arc::new(Notify::new()),
+            totals: Arc::default(),
         }
     }
 
@@ -44,10 +49,28 @@ impl Pool {
             return Some(Arc::clone(known));
         }
         let news = Arc::clone(&self.news);
-        let peer = Peer::new(Arc::clone(instance), self.cluster.clone(), news)?;
+        let totals = Arc::clone(&self.totals);
+        let peer = Peer::new(Arc::clone(instance), self.cluster.clone(), news, totals)?;
         let peer = Arc::new(peer);
         peers.insert(instance.id(), Arc::clone(&peer));
         Some(peer)
+    }
+
+    /// What is measured of all instances and of each, by service and id.
+    pub(super) fn metrics(&self) -> ClientMetrics {
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut instances: Vec<_> = peers.values().map(|peer| peer.metrics()).collect();
+        drop(peers);
+        instances
+            .sort_by(|left, right| (&left.service, &left.uuid).cmp(&(&right.service, &right.uuid)));
+        let count = |total: &AtomicU64| signed(total.load(Ordering::Relaxed));
+        ClientMetrics {
+            connected: count(&self.totals.connected),
+            connect_failures: count(&self.totals.connect_failures),
+            ejections: count(&self.totals.ejections),
+            instances,
+            ..ClientMetrics::default()
+        }
     }
 
     /// Forgets the peers whose instances are gone.

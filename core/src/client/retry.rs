@@ -29,11 +29,24 @@ impl RetryBudget {
         self.tokens = (self.tokens + PER_CALL).min(MOST);
     }
 
+    /// How many retries may be made now.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "no more than `MOST`, and no half retry"
+    )]
+    pub(super) fn left(&self, now: Instant) -> i64 {
+        self.tokens_at(now) as i64
+    }
+
+    fn tokens_at(&self, now: Instant) -> f64 {
+        let elapsed = now.saturating_duration_since(self.filled).as_secs_f64();
+        (self.tokens + elapsed * PER_SECOND).min(MOST)
+    }
+
     /// Takes one retry; `false` when there is none left.
     pub(super) fn spend(&mut self, now: Instant) -> bool {
-        let elapsed = now.saturating_duration_since(self.filled).as_secs_f64();
+        self.tokens = self.tokens_at(now);
         self.filled = now;
-        self.tokens = (self.tokens + elapsed * PER_SECOND).min(MOST);
         let enough = self.tokens >= 1.0;
         if enough {
             self.tokens -= 1.0;

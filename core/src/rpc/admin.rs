@@ -31,6 +31,9 @@ pub const STOP: &str = "Admin.Stop";
 /// Tells its figures.
 pub const STATS: &str = "Admin.Stats";
 
+/// Tells all that it and the clients beside it measure: [`Metrics`](crate::metrics::Metrics).
+pub const METRICS: &str = "Admin.Metrics";
+
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -7,9 +7,11 @@
 
 mod call;
 mod pause;
+mod refused;
 mod request;
 mod serving;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -24,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::pause::Pauses;
+use self::refused::Refused;
 use self::serving::Serving;
 use super::error::Ended;
 use super::frame::{FrameBuffer, MAX_FRAME};
@@ -116,6 +119,7 @@ struct Shared {
     phase: watch::Sender<Phase>,
     in_flight: AtomicUsize,
     connections: AtomicUsize,
+    refused: Refused,
     /// When this process stood still.
     pauses: Pauses,
     tasks: TaskTracker,
@@ -166,6 +170,7 @@ impl Server {
             phase: watch::Sender::new(Phase::Serving),
             in_flight: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
+            refused: Refused::default(),
             pauses: Pauses::new(Instant::now()),
             tasks: TaskTracker::new(),
             accepting: cut.child_token(),
@@ -212,6 +217,11 @@ impl Server {
     /// Connections that are served.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::Acquire)
+    }
+
+    /// Requests that were not begun, by the word of their code.
+    pub fn refused(&self) -> BTreeMap<String, i64> {
+        self.shared.refused.read()
     }
 
     /// Tells every client that understands it to send nothing more here; serves on.

@@ -20,7 +20,7 @@ use self::room::{Place, Room};
 use super::lifecycle::Core;
 use crate::backoff::Backoff;
 use crate::daemon_api::Empty;
-use crate::rpc::admin::{REGISTER, STATS, STOP, StopRequest, UNREGISTER};
+use crate::rpc::admin::{METRICS, REGISTER, STATS, STOP, StopRequest, UNREGISTER};
 use crate::rpc::error::{Code, Ended};
 use crate::rpc::frame::FrameBuffer;
 use crate::rpc::handler::Refusal;
@@ -159,13 +159,15 @@ async fn answer(core: &Core, service_method: &[u8], body: &[u8]) -> Result<Vec<u
             let _ignored: StopRequest = typed::decode(body).map_err(bad)?;
             core.drained().await;
         }
-        Ok(STATS) => {
-            return typed::encode(&core.stats())
-                .map_err(|error| Refusal::new(Code::Internal, error.to_string()));
-        }
+        Ok(STATS) => return encode(&core.stats()),
+        Ok(METRICS) => return encode(&core.metrics()),
         _ => return Err(unknown(service_method)),
     }
-    typed::encode(&Empty {}).map_err(|error| Refusal::new(Code::Internal, error.to_string()))
+    encode(&Empty {})
+}
+
+fn encode(answer: &impl serde::Serialize) -> Result<Vec<u8>, Refusal> {
+    typed::encode(answer).map_err(|error| Refusal::new(Code::Internal, error.to_string()))
 }
 
 /// The original's texts for what is not here.

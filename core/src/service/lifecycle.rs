@@ -24,6 +24,7 @@ use super::method::{Common, Table};
 use super::signals::Signals;
 use super::{admin, bind};
 use crate::instance::{Identity, InstanceId, ProcessId, State};
+use crate::metrics::{Clients, Metrics};
 use crate::registry::value::InstanceValue;
 use crate::registry::{Registration, Registry};
 use crate::rpc::server::{Identification, Server};
@@ -59,6 +60,8 @@ impl Stopper {
 pub(super) struct Core {
     who: Arc<Who>,
     figures: Arc<Figures>,
+    /// The clients beside it; none without a registry.
+    clients: Option<Arc<Clients>>,
     server: Server,
     callbacks: Callbacks,
     registration: Mutex<Option<Registration>>,
@@ -112,6 +115,16 @@ impl Core {
 
     pub(super) fn stats(&self) -> InstanceStats {
         self.figures.read(self.server.connections())
+    }
+
+    pub(super) fn metrics(&self) -> Metrics {
+        Metrics {
+            service: self.figures.metrics(self.info(), &self.server),
+            clients: self
+                .clients
+                .as_ref()
+                .map_or_else(Vec::new, |it| it.metrics()),
+        }
     }
 
     fn lock_told(&self) -> std::sync::MutexGuard<'_, bool> {
@@ -238,6 +251,12 @@ impl Service {
         self.core.stats()
     }
 
+    /// What it measures, and the clients beside it: those that were made from the registry handle
+    /// that it was started with, or from a clone of it.
+    pub fn metrics(&self) -> Metrics {
+        self.core.metrics()
+    }
+
     /// Whether clients may choose it.
     pub fn is_registered(&self) -> bool {
         self.core.server.is_registered()
@@ -331,7 +350,7 @@ pub(super) async fn start(
         address: listener.local_addr().map_err(listen)?,
         admin_address: admin::address(admin_listener.as_ref()).map_err(listen)?,
     };
-    let figures = Arc::new(Figures::new());
+    let figures = Arc::new(Figures::new(builder.methods.iter().map(|(name, _)| name)));
     let who = Arc::new(Who::new(info.clone()));
     let common = Arc::new(Common {
         who: Arc::clone(&who),
@@ -354,6 +373,7 @@ pub(super) async fn start(
     let core = Arc::new(Core {
         who,
         figures,
+        clients: registry.map(|registry| Arc::clone(registry.clients())),
         server,
         callbacks: std::mem::take(&mut builder.callbacks),
         registration: Mutex::new(None),

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context as TaskContext, Poll, ready};
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::context::{Context, ServiceError, ServiceInfo, Who};
-use super::figures::Figures;
+use super::figures::{Calls, End, Figures};
 use crate::rpc::error::Code;
 use crate::rpc::handler::{Answer, Begun, Dispatch, Incoming, Refusal, RunningCall};
 
@@ -53,6 +53,7 @@ pub(super) struct Entry {
     name: Arc<str>,
     common: Arc<Common>,
     method: Box<dyn Method>,
+    calls: Arc<Calls>,
     /// Calls that get a task at once, because the method was seen to compute for long.
     suspicion: AtomicU32,
 }
@@ -84,15 +85,16 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(methods: Vec<(Arc<str>, Box<dyn Method>)>, common: &Arc<Common>) -> Self {
-        let entries = methods.into_iter().map(|(name, method)| {
+        let entries = methods.into_iter().filter_map(|(name, method)| {
             let key = name.as_bytes().into();
             let entry = Entry {
+                calls: Arc::clone(common.figures.method(&name)?),
                 name,
                 common: Arc::clone(common),
                 method,
                 suspicion: AtomicU32::new(0),
             };
-            (key, Arc::new(entry))
+            Some((key, Arc::new(entry)))
         });
         Self {
             entries: entries.collect(),
@@ -171,13 +173,14 @@ where
     ) -> Result<Pin<Box<dyn RunningCall>>, Refusal> {
         let input = bson::deserialize_from_slice(input)
             .map_err(|error| Refusal::new(Code::BadRequest, error.to_string()))?;
-        let count = Count::begin(context, received);
+        let mut count = Count::begin(context, received);
         let span = tracing::info_span!(
             "call",
             method = context.method(),
             request_id = context.request_id()
         );
         let future = span.in_scope(|| (self.function)(context.clone(), input));
+        count.end = End::Cancelled;
         Ok(Box::pin(Running {
             future,
             span,
@@ -190,18 +193,23 @@ where
 struct Count {
     context: Context,
     received: Instant,
+    /// How it ends if it is dropped now: while its method is polled, that is a panic.
+    end: End,
 }
 
 impl Count {
     fn begin(context: &Context, received: Instant) -> Self {
-        let common = &context.entry().common;
-        common.figures.begun(received);
+        let entry = context.entry();
+        let common = &entry.common;
+        common.figures.came(received);
+        entry.calls.begun();
         if let Some(called) = &common.on_called {
             called(context);
         }
         Self {
             context: context.clone(),
             received,
+            end: End::Panicked,
         }
     }
 
@@ -214,7 +222,8 @@ impl Drop for Count {
     fn drop(&mut self) {
         let now = Instant::now();
         let took = now.saturating_duration_since(self.received);
-        self.context.entry().common.figures.completed(now, took);
+        let calls = &self.context.entry().calls;
+        calls.ended(self.end as usize, now, Some(took));
     }
 }
 
@@ -241,8 +250,13 @@ where
     ) -> Poll<()> {
         let this = self.project();
         let _entered = this.span.enter();
-        let result = ready!(this.future.poll(task)).map_err(Into::into);
-        let count: &Count = this.count;
+        let count = this.count;
+        count.end = End::Panicked;
+        let Poll::Ready(result) = this.future.poll(task) else {
+            count.end = End::Cancelled;
+            return Poll::Pending;
+        };
+        let result = result.map_err(Into::into);
         if let Some(completed) = &count.context.entry().common.on_completed {
             completed(Completed {
                 context: &count.context,
@@ -250,10 +264,16 @@ where
                 error: result.as_ref().err(),
             });
         }
-        match result {
-            Ok(output) => answer.output(&output, ""),
-            Err(error) => answer.service_error(error.message(), error.output()),
-        }
+        count.end = match result {
+            Ok(output) => {
+                answer.output(&output, "");
+                End::Succeeded
+            }
+            Err(error) => {
+                answer.service_error(error.message(), error.output());
+                End::Failed
+            }
+        };
         Poll::Ready(())
     }
 

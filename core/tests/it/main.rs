@@ -8,6 +8,7 @@
 mod client;
 mod demo_services;
 mod instance_process;
+mod metrics;
 mod registry_access;
 mod registry_claims;
 mod registry_client;

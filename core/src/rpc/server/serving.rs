@@ -371,7 +371,10 @@ impl Calls {
         let limit = self.shared.limits.frame;
         let mut reply = Answer::new(&mut self.sending, header.service_method, header.seq, limit);
         match refusal {
-            Some(refusal) => reply.refuse(&refusal),
+            Some(refusal) => {
+                self.shared.refused.count(refusal.code);
+                reply.refuse(&refusal);
+            }
             None => reply.empty(),
         }
         Ok(())
