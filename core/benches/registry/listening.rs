@@ -22,7 +22,7 @@ use crate::table::{Figure, Table, Unit, percentile};
 const LISTENERS: u32 = 5;
 /// Other instances of the cluster.
 const OTHERS: u32 = 1_000;
-/// From one change to the next; a change that takes longer is heard together with the next.
+/// From one change to the next; what takes longer may be heard together with the next.
 const PAUSE: Duration = Duration::from_millis(100);
 /// What the slowest of a hundred may take, in milliseconds.
 const BUDGET_MS: f64 = 50.0;
@@ -42,17 +42,20 @@ impl Heard {
         made.push(Instant::now());
     }
 
-    fn hear(&self, weight: u32) {
+    /// A listener that knew the weight `last` hears `weight`, and by that of every change between,
+    /// which it has waited for as well.
+    fn hear(&self, last: u32, weight: u32) {
         let now = Instant::now();
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let change = weight
-            .checked_sub(FIRST)
-            .and_then(|change| made.get(change as usize));
-        if let Some(change) = change {
-            let wait = now.saturating_duration_since(*change).as_secs_f64() * 1e3;
-            let mut waits = self.waits_ms.lock().unwrap_or_else(PoisonError::into_inner);
-            waits.push(wait);
-        }
+        let change_of = |weight: u32| weight.saturating_sub(FIRST) as usize;
+        let first = if last < FIRST { 0 } else { change_of(last) + 1 };
+        let heard = made.get(first..=change_of(weight)).unwrap_or_default();
+        let mut waits = self.waits_ms.lock().unwrap_or_else(PoisonError::into_inner);
+        waits.extend(
+            heard
+                .iter()
+                .map(|change| now.saturating_duration_since(*change).as_secs_f64() * 1e3),
+        );
     }
 
     fn take(&self) -> Vec<f64> {
@@ -89,7 +92,7 @@ pub(crate) async fn measure(
     let heard = f64::from(u32::try_from(ours.len())?);
     table.add(&Figure::new(
         server.name(),
-        "  heard together with the next",
+        "  never heard",
         100.0 * (1.0 - heard / all),
         Unit::Percent,
     ));
@@ -131,9 +134,9 @@ async fn listen(view: Arc<View>, id: InstanceId, heard: Arc<Heard>) {
             .borrow_and_update()
             .instance(id)
             .map_or(0, |one| one.weight);
-        if weight != last {
+        if weight >= FIRST && weight != last {
+            heard.hear(last, weight);
             last = weight;
-            heard.hear(weight);
         }
     }
 }
@@ -149,8 +152,12 @@ async fn plain(server: &Server, sizes: Sizes) -> anyhow::Result<Vec<f64>> {
         let heard = Arc::clone(&heard);
         listeners.spawn(async move {
             let _kept = client;
+            let mut last = 0;
             while let Ok(Some(response)) = stream.message().await {
-                weights(&response).for_each(|weight| heard.hear(weight));
+                for weight in weights(&response) {
+                    heard.hear(last, weight);
+                    last = weight;
+                }
             }
         });
     }

@@ -1,10 +1,11 @@
 //! The registry's client through random sequences of faults, held against a model of the truth.
 //!
-//! A failure prints the seed and the shortest sequence that still fails. `SKYNET_RANDOM_SEED=n`
-//! runs one sequence again; `SKYNET_RANDOM_FAULTS=10m cargo test --release -p skynet --test it
+//! Each run takes other seeds. A failure prints its seed and the shortest sequence that still fails.
+//! `SKYNET_RANDOM_SEED=n` runs one sequence again; `SKYNET_RANDOM_FAULTS=10m cargo test --release -p skynet --test it
 //! random_faults -- --ignored --nocapture` runs new ones for ten minutes and prints figures.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -61,9 +62,13 @@ fn describe(plan: &Plan, violation: Violation) -> String {
 
 fn run_seed(seed: u64) -> Result<Plan, String> {
     let plan = Plan::random(seed);
-    match run(&plan) {
-        Ok(()) => Ok(plan),
-        Err(violation) => Err(describe(&plan, violation)),
+    match catch_unwind(AssertUnwindSafe(|| run(&plan))) {
+        Ok(Ok(())) => Ok(plan),
+        Ok(Err(violation)) => Err(describe(&plan, violation)),
+        // What it said stands above.
+        Err(_panic) => Err(format!(
+            "a panic; run it again with SKYNET_RANDOM_SEED={seed}:\n{plan}"
+        )),
     }
 }
 
@@ -75,7 +80,7 @@ fn random_sequences_of_faults_break_no_invariant() {
         return;
     }
     let began = Instant::now();
-    for seed in 0.. {
+    for seed in fastrand::u64(..1 << 40).. {
         run_seed(seed).unwrap_or_else(|violation| panic!("{violation}"));
         if began.elapsed() >= IN_CI {
             break;
