@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -34,6 +35,7 @@ mod error;
 mod figures;
 mod health;
 mod hedge;
+mod life;
 mod listener;
 mod peer;
 mod policy;
@@ -190,14 +192,30 @@ struct Known {
     peers: Arc<[Choice]>,
 }
 
+/// For how long an instance that vanished from the registry without a word is as good as the others
+/// while its connection stands: leases are lost for a moment, and load should not move for that.
+const VANISHED_GRACE: Duration = Duration::from_secs(10);
+
 /// An instance that may be chosen.
 struct Choice {
     peer: Arc<Peer>,
-    /// It vanished from the registry without a word: it counts only while its connection stands.
-    vanished: bool,
-    /// Only when no other can be called. Where most of a service vanished at once, those that
-    /// answer are as good as the others, which could not carry the load of all.
-    last: bool,
+    /// Since when it is missing in the registry, though it said no word: it counts only while its
+    /// connection stands, and after a while only when no other can be called.
+    vanished: Option<Instant>,
+    /// Most of its service vanished at once. Those that answer are as good as the others, which
+    /// could not carry the load of all.
+    alarmed: bool,
+}
+
+impl Choice {
+    fn counts(&self) -> bool {
+        self.vanished.is_none() || self.alarmed || self.peer.is_connected()
+    }
+
+    fn comes_last(&self, now: Instant) -> bool {
+        let long_ago = |since| now.saturating_duration_since(since) >= VANISHED_GRACE;
+        !self.alarmed && self.vanished.is_some_and(long_ago)
+    }
 }
 
 impl ServiceClient {
@@ -267,18 +285,17 @@ impl ServiceClient {
         let now = Instant::now();
         let place = &self.shared.client.shared.place;
         let peers = self.peers();
-        let choices: Vec<&Choice> = peers
-            .iter()
-            .filter(|choice| !choice.last || choice.peer.is_connected())
-            .collect();
+        let choices: Vec<&Choice> = peers.iter().filter(|choice| choice.counts()).collect();
         let candidates: Vec<balance::Candidate> = choices
             .iter()
-            .map(|Choice { peer, last, .. }| {
+            .map(|choice| {
+                let peer = &choice.peer;
                 let tried = tried.contains(&peer.instance.id());
                 let nearness = place.nearness(&peer.instance);
+                let candidate = peer.candidate(nearness, tried, now);
                 balance::Candidate {
-                    last: *last,
-                    ..peer.candidate(nearness, tried, now)
+                    last: candidate.last || choice.comes_last(now),
+                    ..candidate
                 }
             })
             .collect();
@@ -312,7 +329,7 @@ impl ServiceClient {
             });
             let choices = |wanted| choices_of(pool, &snapshot, &candidates, wanted);
             known.peers = choices(State::Ready);
-            if known.peers.iter().all(|choice| choice.vanished) {
+            if known.peers.iter().all(|choice| choice.vanished.is_some()) {
                 // Better one that asks for less than none.
                 known.peers = choices(State::Pressured);
             }
@@ -332,11 +349,11 @@ fn choices_of(
         .iter()
         .filter(|it| it.state == wanted || it.state == State::Suspect)
         .filter_map(|it| {
-            let vanished = it.state == State::Suspect;
+            let peer = pool.peer(it)?;
             Some(Choice {
-                peer: pool.peer(it)?,
-                vanished,
-                last: vanished && !snapshot.alarms().contains_key(&**it.service()),
+                vanished: peer.vanished_since(it.state),
+                alarmed: snapshot.alarms().contains_key(&**it.service()),
+                peer,
             })
         })
         .collect()

@@ -1,7 +1,8 @@
 //! Which instances may get the next call, and which one gets it. Pure.
 //!
 //! Invariants: nothing that is unreachable is ever chosen; ejection is ignored when it would leave
-//! less than half; the caller's own region comes first while enough of it is usable; an instance
+//! less than half; whoever was ejected for long enough gets the next call, which shows whether it is
+//! back; the caller's own region comes first while enough of it is usable; an instance
 //! that has just come gets its share by and by (but keys stay with their owner, however new). Among
 //! those that are left, the policy chooses.
 
@@ -19,6 +20,8 @@ pub(super) enum Nearness {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Availability {
     Usable,
+    /// It was ejected for long enough: one call is to show whether it is back.
+    Due,
     /// It failed too often of late.
     Ejected,
     /// No connection to it stands, and one is being tried.
@@ -40,7 +43,8 @@ pub(super) struct Candidate {
     pub(super) availability: Availability,
     /// Whether this call has tried it already.
     pub(super) tried: bool,
-    /// Only when no other can be called: it vanished from the registry, and still answers.
+    /// Only when no other can be called: it vanished from the registry a while ago and still answers,
+    /// or said that it is going.
     pub(super) last: bool,
 }
 
@@ -73,7 +77,8 @@ pub(super) fn choose(
             .filter(|index| wanted(candidates[*index].availability))
             .collect()
     };
-    let usable = with(|availability| availability == Availability::Usable);
+    let usable =
+        with(|availability| matches!(availability, Availability::Usable | Availability::Due));
     // When less than half would be left, ejection itself is the danger: ignore it.
     let mut pool = if usable.len() * 2 < candidates.len() {
         with(|availability| availability != Availability::Unreachable)
@@ -89,6 +94,11 @@ pub(super) fn choose(
         prefer(&mut pool, |index| is_local(&index));
     }
     if policy != Policy::ConsistentHash {
+        // Its latency would keep it waiting for long, because failures count as slow.
+        let is_due = |index: &usize| candidates[*index].availability == Availability::Due;
+        if let Some(due) = pool.iter().copied().find(is_due) {
+            return Some(due);
+        }
         // Beside others that are new, a newcomer is none.
         let warmth = |index: usize| candidates[index].warmth;
         let warmest = pool.iter().copied().map(warmth).fold(0.0, f64::max);

@@ -18,7 +18,7 @@ use super::error::{CallError, CallId};
 use super::peer::Peer;
 use super::policy;
 use crate::hint::Retry;
-use crate::rpc::{self, CallFailure, Reply, Request, RequestInfo};
+use crate::rpc::{self, CallFailure, Code, Reply, Request, RequestInfo, Why};
 use crate::service::Context;
 
 /// How long a call may take unless its options say otherwise: the original's give-up time.
@@ -288,13 +288,8 @@ pub(super) async fn attempt(
     deadline: Instant,
 ) -> Attempt {
     let in_flight = peer.begin();
-    let connection = match timeout_at(deadline, peer.connection()).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "no connection to an instance");
-            return Attempt::NotConnected;
-        }
-        Err(_elapsed) => return Attempt::NotConnected,
+    let Ok(Some(connection)) = timeout_at(deadline, peer.connection()).await else {
+        return Attempt::NotConnected;
     };
     let request = Request {
         service: peer.instance.service(),
@@ -318,11 +313,37 @@ pub(super) async fn attempt(
         Err(failure) => {
             if connection.is_closed() {
                 peer.lost(&connection);
-            } else if failure.retry() != Retry::Never {
-                // A refusal of the request itself, or of its size, says nothing of the instance.
-                in_flight.failed();
+            } else {
+                match said_of_the_instance(&failure) {
+                    Said::Nothing => {}
+                    Said::Going => peer.is_going(),
+                    Said::Failing => in_flight.failed(),
+                }
             }
             Attempt::Failed(failure)
         }
+    }
+}
+
+/// What a failed call says of the instance that it went to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Nothing,
+    /// It takes no more calls, and that is meant.
+    Going,
+    /// It takes calls, and does not do what it should.
+    Failing,
+}
+
+fn said_of_the_instance(failure: &CallFailure) -> Said {
+    match failure {
+        CallFailure::NotExecuted { code, .. } if *code == Code::Draining => Said::Going,
+        // The request itself is wrong; it would be refused anywhere.
+        CallFailure::NotSent {
+            why: Why::TooLarge { .. },
+            ..
+        } => Said::Nothing,
+        CallFailure::Rejected { code, .. } if *code != Some(Code::Internal) => Said::Nothing,
+        _ => Said::Failing,
     }
 }

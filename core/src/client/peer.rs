@@ -1,36 +1,40 @@
 //! One instance as a client sees it: its connection, its health, what is in flight.
 //!
-//! Invariants: one connection is opened at a time; an end of file, a reset or a refusal takes the
-//! instance out of the choice at once, until a connection stands again; while it is out, one task
-//! tries to connect, and ends with the peer.
+//! Invariants: one connection is opened at a time, by a task of its own, whatever becomes of the
+//! calls that wait for it; an end of file, a reset, a refusal or silence takes the instance out of
+//! the choice at once, until a connection stands again; while it is out, one task tries to connect,
+//! and ends with the peer.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::balance::{Availability, Candidate, Nearness};
 use super::figures::Totals;
-use super::health::Health;
-use crate::backoff::Backoff;
-use crate::instance::Instance;
+use super::health::{Health, Trouble};
+use crate::instance::{Instance, State};
 use crate::metrics::{InstanceMetrics, signed};
 use crate::registry::snapshot::Snapshot;
-use crate::rpc::{ConnectError, ConnectOptions, Connection, Expected};
+use crate::rpc::{ConnectError, Connection, Ended};
 
-/// How long a connection may take to stand.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+mod connecting;
 
 /// How long an instance that has just come, or come back, gets less than its share.
 const WARM_UP: Duration = Duration::from_secs(10);
 /// The share that it gets at first.
 const COLDEST: f64 = 0.1;
 
-/// The longest wait between two attempts to connect again.
-const MOST_WAIT: Duration = Duration::from_secs(5);
+/// For how long an instance that said that it is going is called only when no other can be: the
+/// registry tells the same by then, or it was not the instance that went, but the connection.
+const LEAVING: Duration = Duration::from_secs(2);
+
+/// Whoever has had no call for so long, and closes a connection, is not missed.
+const UNUSED: Duration = Duration::from_secs(10);
 
 /// An instance that calls may go to.
 pub(super) struct Peer {
@@ -41,8 +45,8 @@ pub(super) struct Peer {
     ejections: AtomicU64,
     totals: Arc<Totals>,
     state: Mutex<PeerState>,
-    /// Held while a connection is opened, so that many callers open one.
-    connecting: tokio::sync::Mutex<()>,
+    /// Told when an attempt to connect is over, however it went.
+    settled: Notify,
     /// The cluster as it is known: nobody connects to what is not in it.
     cluster: watch::Receiver<Arc<Snapshot>>,
     /// Told whenever a connection stands again.
@@ -51,11 +55,40 @@ pub(super) struct Peer {
 
 struct PeerState {
     health: Health,
-    connection: Option<Connection>,
-    /// A connection failed, and a task tries to open another.
-    down: bool,
+    standing: Option<Standing>,
+    way: Way,
     /// Since when it can be called: it came then, or came back.
     since: Instant,
+    /// When a call went out last.
+    used: Instant,
+    /// It said that it is going.
+    leaving_until: Option<Instant>,
+    /// Since when the registry has not told of it, though it said no word.
+    vanished: Option<Instant>,
+}
+
+/// Whether there is a way to the instance, while no connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Nobody has tried.
+    Untried,
+    /// A task tries.
+    Tried,
+    /// The last attempt failed; a task tries on.
+    Down,
+}
+
+/// A connection, and the task that looks after it.
+struct Standing {
+    connection: Connection,
+    since: Instant,
+    keeper: AbortHandle,
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
 }
 
 /// A call that is under way; dropping it ends the count.
@@ -72,14 +105,18 @@ impl InFlight<'_> {
 
     /// Notes an answer of the method, or an error of its own.
     pub(super) fn answered(&self, latency: Duration) {
-        self.peer.state().health.answered(latency, Instant::now());
+        let now = Instant::now();
+        let mut state = self.peer.state();
+        if state.health.answered(latency, now) {
+            // It gets its share by and by.
+            state.since = now;
+        }
     }
 
     /// Notes a time-out or a refusal to execute.
     pub(super) fn failed(&self) {
         if self.peer.state().health.failed(Instant::now()) {
-            self.peer.ejections.fetch_add(1, Ordering::Relaxed);
-            self.peer.totals.ejections.fetch_add(1, Ordering::Relaxed);
+            self.peer.count_ejection();
             tracing::info!(
                 service = %self.peer.instance.service(), address = %self.peer.address,
                 "the instance fails, it is left alone for a while"
@@ -98,13 +135,15 @@ impl Drop for InFlight<'_> {
 }
 
 impl Peer {
-    /// `None` for an instance without an address.
+    /// `None` for an instance without an address. `trouble` is what its processes had before.
     pub(super) fn new(
         instance: Arc<Instance>,
+        trouble: Trouble,
         cluster: watch::Receiver<Arc<Snapshot>>,
         news: Arc<Notify>,
         totals: Arc<Totals>,
     ) -> Option<Self> {
+        let now = Instant::now();
         Some(Self {
             address: instance.address?,
             instance,
@@ -113,12 +152,15 @@ impl Peer {
             ejections: AtomicU64::new(0),
             totals,
             state: Mutex::new(PeerState {
-                health: Health::new(Instant::now()),
-                connection: None,
-                down: false,
-                since: Instant::now(),
+                health: Health::new(trouble, now),
+                standing: None,
+                way: Way::Untried,
+                since: now,
+                used: now,
+                leaving_until: None,
+                vanished: None,
             }),
-            connecting: tokio::sync::Mutex::new(()),
+            settled: Notify::new(),
             cluster,
             news,
         })
@@ -129,18 +171,31 @@ impl Peer {
         Some(self.address) == instance.address && self.instance.process == instance.process
     }
 
+    /// What is to be remembered of it when its process is gone.
+    pub(super) fn trouble(&self) -> Trouble {
+        self.state().health.trouble()
+    }
+
+    /// Notes what the registry tells; since when it tells nothing of the instance.
+    pub(super) fn vanished_since(&self, told: State) -> Option<Instant> {
+        let mut state = self.state();
+        if told == State::Suspect {
+            state.vanished.get_or_insert_with(Instant::now);
+        } else {
+            state.vanished = None;
+        }
+        state.vanished
+    }
+
     /// Whether a connection stands, so that a suspect instance may still be called.
     pub(super) fn is_connected(&self) -> bool {
-        self.state()
-            .connection
-            .as_ref()
-            .is_some_and(|connection| !connection.is_closed())
+        self.state().open_connection().is_some()
     }
 
     /// What is measured of it.
     pub(super) fn metrics(&self) -> InstanceMetrics {
         let now = Instant::now();
-        let (connected, state) = (self.is_connected(), self.state());
+        let state = self.state();
         let expected = Duration::try_from_secs_f64(state.health.latency_s(now));
         let expected = expected.unwrap_or(Duration::MAX).as_micros();
         InstanceMetrics {
@@ -151,9 +206,14 @@ impl Peer {
             in_flight: i64::try_from(self.in_flight.load(Ordering::Relaxed)).unwrap_or(i64::MAX),
             ejections: signed(self.ejections.load(Ordering::Relaxed)),
             ejected: state.health.is_ejected(now),
-            connected,
+            connected: state.open_connection().is_some(),
             expected_us: i64::try_from(expected).unwrap_or(i64::MAX),
         }
+    }
+
+    fn count_ejection(&self) {
+        self.ejections.fetch_add(1, Ordering::Relaxed);
+        self.totals.ejections.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What the choice needs to know.
@@ -167,112 +227,154 @@ impl Peer {
             in_flight: self.in_flight.load(Ordering::Relaxed),
             weight: self.instance.weight,
             nearness,
-            availability: if state.down {
+            availability: if state.way == Way::Down {
                 Availability::Unreachable
             } else if state.health.is_ejected(now) {
                 Availability::Ejected
+            } else if state.health.awaits_probe(now) {
+                Availability::Due
             } else {
                 Availability::Usable
             },
             tried,
-            last: false,
+            last: state.is_leaving(now),
         }
     }
 
     /// Counts a call that goes out.
     pub(super) fn begin(&self) -> InFlight<'_> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let is_probe = self.state().health.calling(Instant::now());
+        let now = Instant::now();
+        let mut state = self.state();
+        state.used = now;
+        let is_probe = state.health.calling(now);
         InFlight {
             peer: self,
             is_probe,
         }
     }
 
-    /// The connection that stands, or a new one.
+    /// The connection that stands, or a new one; `None` when none can be had now.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves no connection half open.
-    pub(super) async fn connection(self: &Arc<Self>) -> Result<Connection, ConnectError> {
-        if let Some(connection) = self.standing() {
-            return Ok(connection);
+    /// Dropping the future changes nothing: what was begun goes on for others.
+    pub(super) async fn connection(self: &Arc<Self>) -> Option<Connection> {
+        loop {
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            settled.as_mut().enable();
+            {
+                let mut state = self.state();
+                if let Some(connection) = state.open_connection() {
+                    return Some(connection.clone());
+                }
+                match state.way {
+                    Way::Down => return None,
+                    Way::Tried => {}
+                    Way::Untried => {
+                        state.way = Way::Tried;
+                        tokio::spawn(connecting::connect(Arc::downgrade(self)));
+                    }
+                }
+            }
+            settled.await;
         }
-        let _one_at_a_time = self.connecting.lock().await;
-        if let Some(connection) = self.standing() {
-            return Ok(connection);
+    }
+
+    /// Notes that the instance said that it is going.
+    pub(super) fn is_going(&self) {
+        self.state().leaving_until = Some(Instant::now() + LEAVING);
+    }
+
+    /// Notes that a connection takes no more calls: out of the choice until another stands, if it
+    /// broke.
+    pub(super) fn lost(self: &Arc<Self>, connection: &Connection) {
+        let now = Instant::now();
+        let mut state = self.state();
+        let stood = match &state.standing {
+            Some(standing) if standing.connection.is_same(connection) => {
+                now.saturating_duration_since(standing.since)
+            }
+            // Another stands already, or this end was noted before.
+            _ => return,
+        };
+        let ended = connection.ended();
+        if ended.is_some() {
+            state.standing = None;
         }
-        match self.open().await {
-            Ok(connection) => Ok(connection),
-            Err(error) => {
-                self.take_out(Some(&error));
-                Err(error)
+        match ended {
+            None | Some(Ended::Draining) => state.leaving_until = Some(now + LEAVING),
+            Some(Ended::ByUs) => {}
+            Some(Ended::ByPeer | Ended::Broken(_)) if self.is_unused(&state, now) => {}
+            Some(why) => {
+                if state.health.broke(stood, now) {
+                    self.count_ejection();
+                    tracing::info!(
+                        service = %self.instance.service(), address = %self.address,
+                        "its connections break again and again, it is left alone for a while"
+                    );
+                }
+                tracing::debug!(
+                    service = %self.instance.service(), address = %self.address, %why,
+                    "a connection ended, out of the choice"
+                );
+                self.take_out(&mut state);
             }
         }
     }
 
-    /// Notes that a connection ended under a call: out of the choice until another stands.
-    pub(super) fn lost(self: &Arc<Self>, connection: &Connection) {
-        // Another may stand already, opened while this one was drained.
-        if connection.is_closed() && !self.is_connected() {
-            self.take_out(None);
-        }
+    fn is_unused(&self, state: &PeerState, now: Instant) -> bool {
+        let idle = self.in_flight.load(Ordering::Relaxed) == 0;
+        idle && now.saturating_duration_since(state.used) >= UNUSED
     }
 
-    fn standing(&self) -> Option<Connection> {
-        self.state()
-            .connection
-            .as_ref()
-            .filter(|connection| !connection.is_closed())
-            .cloned()
-    }
-
-    async fn open(&self) -> Result<Connection, ConnectError> {
-        let options = ConnectOptions {
-            expect: Some(Expected {
-                service: Some(Arc::clone(self.instance.service())),
-                id: Some(self.instance.id()),
-            }),
-            timeout: CONNECT_TIMEOUT,
-            ..ConnectOptions::default()
-        };
-        let opened = Connection::open(self.address, &options).await;
-        let totals = &self.totals;
-        let counted = match &opened {
-            Ok(_) => &totals.connected,
-            Err(_) => &totals.connect_failures,
-        };
-        counted.fetch_add(1, Ordering::Relaxed);
-        let connection = opened?;
+    /// A connection stands: it can be called.
+    fn stands(self: &Arc<Self>, connection: Connection) {
+        let now = Instant::now();
         let mut state = self.state();
-        state.connection = Some(connection.clone());
-        if std::mem::take(&mut state.down) {
-            state.since = Instant::now();
+        if state.way == Way::Down {
+            state.since = now;
         }
+        state.way = Way::Untried;
+        self.totals.connected.fetch_add(1, Ordering::Relaxed);
+        let keeper = connecting::keep(Arc::downgrade(self), connection.clone());
+        state.standing = Some(Standing {
+            connection,
+            since: now,
+            keeper: tokio::spawn(keeper).abort_handle(),
+        });
         drop(state);
+        self.settled.notify_waiters();
         self.news.notify_waiters();
-        Ok(connection)
+    }
+
+    /// An attempt to connect failed: out of the choice while the same task tries on.
+    fn failed_to_connect(&self, error: &ConnectError) {
+        let service = self.instance.service();
+        self.totals.connect_failures.fetch_add(1, Ordering::Relaxed);
+        if self.state().way == Way::Down {
+            tracing::debug!(%service, error = error as &dyn std::error::Error, "still no way");
+            return;
+        }
+        if let ConnectError::Mismatch { .. } = error {
+            tracing::warn!(%service, %error, "an instance is not who it should be");
+        } else {
+            let error = error as &dyn std::error::Error;
+            tracing::debug!(%service, error, "no connection, out of the choice");
+        }
+        self.state().way = Way::Down;
+        self.settled.notify_waiters();
     }
 
     /// Out of the choice; one task tries to connect until it stands or the peer is forgotten.
-    fn take_out(self: &Arc<Self>, why: Option<&ConnectError>) {
-        let mut state = self.state();
-        state.connection = None;
-        if std::mem::replace(&mut state.down, true) {
-            return;
+    fn take_out(self: &Arc<Self>, state: &mut PeerState) {
+        let had_task = state.way != Way::Untried;
+        state.way = Way::Down;
+        self.settled.notify_waiters();
+        if !had_task {
+            let breaks = state.health.breaks();
+            tokio::spawn(connecting::connect_again(Arc::downgrade(self), breaks));
         }
-        drop(state);
-        let service = self.instance.service();
-        let mut backoff = Backoff::new(Duration::from_millis(100), MOST_WAIT);
-        match why {
-            // Its entry is old: whoever has the address now is not called, and seldom asked.
-            Some(error @ ConnectError::Mismatch { .. }) => {
-                tracing::warn!(%service, %error, "an instance is not who it should be");
-                backoff = Backoff::new(MOST_WAIT, MOST_WAIT);
-            }
-            Some(error) => tracing::debug!(%service, %error, "out of the choice"),
-            None => tracing::debug!(%service, address = %self.address, "its connection ended"),
-        }
-        tokio::spawn(reconnect(Arc::downgrade(self), backoff));
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, PeerState> {
@@ -280,25 +382,17 @@ impl Peer {
     }
 }
 
-/// Tries until a connection stands or nobody wants the peer any more; while its instance is not
-/// listed, it waits.
-async fn reconnect(peer: Weak<Peer>, mut backoff: Backoff) {
-    loop {
-        sleep(backoff.next_wait()).await;
-        let Some(peer) = peer.upgrade() else { return };
-        let (id, mut cluster) = (peer.instance.id(), peer.cluster.clone());
-        if cluster.borrow().instance(id).is_none() {
-            drop(peer);
-            let listed = cluster.wait_for(|snapshot| snapshot.instance(id).is_some());
-            if listed.await.is_err() {
-                // The view has ended, and with it everybody who could call.
-                return;
-            }
-            continue;
-        }
-        let _one_at_a_time = peer.connecting.lock().await;
-        if peer.is_connected() || peer.open().await.is_ok() {
-            return;
-        }
+impl PeerState {
+    fn open_connection(&self) -> Option<&Connection> {
+        self.standing
+            .as_ref()
+            .map(|standing| &standing.connection)
+            .filter(|connection| !connection.is_closed())
+    }
+
+    fn is_leaving(&self, now: Instant) -> bool {
+        self.leaving_until.is_some_and(|until| now < until)
+            // It said so, and nobody has noted it.
+            || self.standing.as_ref().is_some_and(|standing| standing.connection.is_closed())
     }
 }

@@ -48,7 +48,7 @@ pub struct ConnectOptions {
     pub timeout: Duration,
     /// The largest document, in bytes, in both directions.
     pub max_frame: usize,
-    /// Calls at once; further ones wait for a place.
+    /// Calls at once, and no more than the service runs; further ones wait for a place.
     pub max_in_flight: usize,
     /// Bytes of requests that wait to be sent; beyond it further calls wait.
     pub max_unsent: usize,
@@ -118,7 +118,7 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.close();
+        self.shared.close(Ended::ByUs);
     }
 }
 
@@ -197,6 +197,13 @@ impl Connection {
         self.handle.shared.is_closed()
     }
 
+    /// Whether the service runs as many calls of this connection as it may, as far as is known
+    /// here. Then it may read nothing, and answers no ping.
+    pub fn is_full(&self) -> bool {
+        let most = usize::try_from(self.handshake().max_calls).unwrap_or(0);
+        most > 0 && self.in_flight() >= most
+    }
+
     /// Waits until the connection has ended.
     ///
     /// # Cancel safety
@@ -212,7 +219,33 @@ impl Connection {
 
     /// Ends the connection now; calls in flight get their outcome.
     pub fn close(&self) {
-        self.handle.shared.close();
+        self.handle.shared.close(Ended::ByUs);
+    }
+
+    /// Ends the connection because its peer is taken for gone; calls in flight get their outcome.
+    pub fn give_up(&self) {
+        self.handle.shared.close(Ended::Silent);
+    }
+
+    /// Asks the peer for a sign of life, which then shows in [`Connection::heard`]: services of ours
+    /// answer it, and those of 2012 refuse it, which proves as much.
+    pub fn ping(&self) {
+        self.handle.shared.ping();
+    }
+
+    /// Whether both are handles to one connection.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.handle, &other.handle)
+    }
+
+    /// A number that grows whenever something is read from the peer.
+    pub fn heard(&self) -> u64 {
+        self.handle.shared.heard.load(Ordering::Relaxed)
+    }
+
+    /// Why the connection has ended; `None` while it stands, also while it takes no new calls.
+    pub fn ended(&self) -> Option<Ended> {
+        self.handle.shared.ended()
     }
 
     fn not_sent(&self, request: &Request<'_>, why: Why) -> CallFailure {
@@ -310,6 +343,7 @@ async fn shake_hands(
     let broken = |error| failed(Ended::Broken(Arc::new(error)));
     let mut stream = TcpStream::connect(address).await.map_err(unreachable)?;
     socket::prepare(&stream);
+    socket::limit_unacknowledged(&stream);
     let mut frames = FrameBuffer::new(options.max_frame);
     let document = loop {
         if let Some(document) = frames.take().map_err(|error| failed(error.into()))? {

@@ -40,6 +40,9 @@ pub struct ServiceHandshake {
     pub version: String,
     /// The instance's id; empty from peers that do not say it.
     pub uuid: String,
+    /// How many calls of the connection run at once; what is sent beyond is not read before one
+    /// has ended. 0 from peers that do not say it.
+    pub max_calls: i64,
 }
 
 /// What a client says first.
@@ -145,6 +148,7 @@ impl ServiceHandshake {
                 b"name" => read.name = text().unwrap_or(read.name),
                 b"version" => read.version = text().unwrap_or(read.version),
                 b"uuid" => read.uuid = text().unwrap_or(read.uuid),
+                b"maxcalls" => read.max_calls = value.integer().unwrap_or(read.max_calls),
                 _ => {}
             }
         }

@@ -384,6 +384,7 @@ async fn greet(
         name: shared.service.to_string(),
         version: shared.version.to_string(),
         uuid: shared.id().to_string(),
+        max_calls: i64::try_from(shared.limits.per_connection).unwrap_or(i64::MAX),
     }
     .write(&mut bytes);
     stream.write_all(&bytes).await.map_err(broken)?;

@@ -33,6 +33,21 @@ pub(super) fn prepare(stream: &TcpStream) {
     }
 }
 
+/// How long what was sent may stay without an acknowledgment of the peer's system.
+const UNACKNOWLEDGED_MS: u32 = 10_000;
+
+/// Ends the connection when its peer's system takes nothing for ten seconds: it has vanished, and
+/// the kernel's own patience is up to half an hour. For those who ask, and not for those who answer:
+/// a client that stands still for a while finds its answers when it goes on.
+pub(super) fn limit_unacknowledged(stream: &TcpStream) {
+    if let Err(error) = sockopt::set_tcp_user_timeout(stream, UNACKNOWLEDGED_MS) {
+        tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            "cannot limit how long a peer may stay silent"
+        );
+    }
+}
+
 /// Whether an error of `accept` says something of a single connection, so that the next one may be
 /// accepted at once.
 pub(super) fn concerns_one_connection(error: &io::Error) -> bool {

@@ -319,6 +319,7 @@ async fn row_37_nothing_is_sent_to_an_address_whose_uuid_is_another() {
             name: "Right".to_owned(),
             version: "1".to_owned(),
             uuid: InstanceId::from_u128(2).to_string(),
+            ..ServiceHandshake::default()
         }
         .write(&mut bytes);
         stream.write_all(&bytes).await.unwrap();

@@ -4,6 +4,7 @@
 //! their next requests go out with one write.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context as TaskContext, Poll, Waker};
 
 use tokio::net::tcp::OwnedReadHalf;
@@ -74,6 +75,7 @@ impl Driver {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ended::ByPeer),
                 Poll::Ready(Err(error)) => return Poll::Ready(Ended::Broken(Arc::new(error))),
                 Poll::Ready(Ok(_)) => {
+                    self.shared.heard.fetch_add(1, Ordering::Relaxed);
                     let read = self.read_answers();
                     self.shared.deliver(&mut self.outcomes, &mut self.wakers);
                     self.wake_all();

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll, Waker};
 
@@ -19,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ConnectOptions, Reply, Request};
 use crate::rpc::error::{Code, Ended, Why};
-use crate::rpc::message::{FORWARD, RequestBody, RequestHeader, RequestInfo, ServiceHandshake};
+use crate::rpc::message::{
+    FORWARD, PING, RequestBody, RequestHeader, RequestInfo, ServiceHandshake,
+};
 
 /// How a call ended.
 #[derive(Debug)]
@@ -105,6 +107,8 @@ pub(super) struct Shared {
     /// Is cancelled when the connection has ended.
     pub(super) over: CancellationToken,
     pub(super) driver: AtomicWaker,
+    /// How often something of the peer was read.
+    pub(super) heard: AtomicU64,
     /// No new call is to be sent.
     shut: AtomicBool,
     state: Mutex<State>,
@@ -120,14 +124,20 @@ impl Shared {
         options: &ConnectOptions,
         writing: OwnedWriteHalf,
     ) -> Self {
+        // More would wait where it is not read, and be neither cancelled nor tried elsewhere.
+        let most = usize::try_from(handshake.max_calls)
+            .ok()
+            .filter(|most| *most > 0);
+        let most = options.max_in_flight.min(most.unwrap_or(usize::MAX));
         Self {
             address,
             handshake,
             writing,
-            room: Semaphore::new(options.max_in_flight.clamp(1, Semaphore::MAX_PERMITS)),
+            room: Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS)),
             in_flight: AtomicUsize::new(0),
             over: CancellationToken::new(),
             driver: AtomicWaker::new(),
+            heard: AtomicU64::new(0),
             shut: AtomicBool::new(false),
             state: Mutex::new(State {
                 waiting: Table::default(),
@@ -154,10 +164,10 @@ impl Shared {
     }
 
     /// Closes from this side.
-    pub(super) fn close(&self) {
+    pub(super) fn close(&self, why: Ended) {
         self.shut.store(true, Ordering::Release);
         let mut state = self.lock();
-        state.ended.get_or_insert(Ended::ByUs);
+        state.ended.get_or_insert(why);
         drop(state);
         self.driver.wake();
     }
@@ -165,6 +175,31 @@ impl Shared {
     /// Takes no new call; the driver closes once the last one is answered.
     pub(super) fn drain(&self) {
         self.shut.store(true, Ordering::Release);
+    }
+
+    /// Asks for a sign of life, behind what waits to be sent. The answer goes to nobody: that
+    /// something was read is all that counts.
+    pub(super) fn ping(&self) {
+        let mut state = self.lock();
+        if state.ended.is_some() || state.unsent.len() >= self.max_unsent {
+            return;
+        }
+        let start = state.unsent.len();
+        let header = RequestHeader {
+            service_method: PING.as_bytes(),
+            seq: state.next_seq,
+        };
+        header.write(&mut state.unsent);
+        state.unsent.extend_from_slice(&[5, 0, 0, 0, 0]);
+        state.next_seq += 1;
+        state.appended += (state.unsent.len() - start) as u64;
+        drop(state);
+        self.driver.wake();
+    }
+
+    /// Why the connection has ended; `None` while it stands.
+    pub(super) fn ended(&self) -> Option<Ended> {
+        self.lock().ended.clone()
     }
 
     /// Why no call can be sent any more.

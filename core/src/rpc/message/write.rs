@@ -81,7 +81,7 @@ fn patch(buffer: &mut [u8], at: usize, length: usize) {
 }
 
 impl ServiceHandshake {
-    /// Appends the document; name, version and id only where they are not empty.
+    /// Appends the document; what peers of 2012 do not say only where it is said.
     pub fn write(&self, buffer: &mut Vec<u8>) {
         let mut writer = Writer::begin(buffer);
         writer.boolean(b"\x08registered\0", self.registered);
@@ -94,6 +94,9 @@ impl ServiceHandshake {
             if !text.is_empty() {
                 writer.text(element, text.as_bytes());
             }
+        }
+        if self.max_calls > 0 {
+            writer.int64(b"\x12maxcalls\0", self.max_calls);
         }
         writer.end();
     }
