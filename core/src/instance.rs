@@ -141,7 +141,8 @@ pub struct Identity {
 /// A process on a host, so that a reused pid is never taken for it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProcessId {
-    /// The kernel's boot id of the host.
+    /// The kernel's boot id of the host; in a container with pids of its own, `/` and the number of
+    /// its pid namespace follow.
     pub boot_id: Arc<str>,
     /// The process id.
     pub pid: u32,

@@ -12,6 +12,15 @@ use crate::instance::ProcessId;
 /// Where the kernel tells the id of this boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
+/// Which numbering of pids this process sees, as in `pid:[4026531836]`.
+const PID_NAMESPACE: &str = "/proc/self/ns/pid";
+
+/// The number of the namespace that every machine starts with (`PROC_PID_INIT_INO` of Linux).
+const MACHINES_OWN: &str = "4026531836";
+
+/// Stands between boot and namespace.
+const NAMESPACE_MARK: char = '/';
+
 /// The number of the field `state` in `/proc/PID/stat`, the first one behind the name.
 const STATE_FIELD: usize = 3;
 
@@ -85,6 +94,12 @@ impl ProcessId {
         Ok(children)
     }
 
+    /// Whether both run, or ran, in the same boot of the same machine, be it in another container.
+    #[must_use]
+    pub fn is_of_same_boot(&self, other: &Self) -> bool {
+        boot_of(&self.boot_id) == boot_of(&other.boot_id)
+    }
+
     /// Whether this very process still runs: same boot, same pid, same start.
     ///
     /// # Errors
@@ -94,7 +109,8 @@ impl ProcessId {
     }
 }
 
-/// The id of this boot of the kernel.
+/// The id of this boot of the kernel, as far as pids are valid: containers that number processes of
+/// their own share the kernel's boot id, and must not judge by their `/proc` who lives in another.
 ///
 /// # Errors
 /// When `/proc` cannot be read.
@@ -103,8 +119,26 @@ pub fn boot_id() -> io::Result<Arc<str>> {
     if let Some(known) = KNOWN.get() {
         return Ok(Arc::clone(known));
     }
-    let id: Arc<str> = std::fs::read_to_string(BOOT_ID)?.trim().into();
+    let boot = std::fs::read_to_string(BOOT_ID)?;
+    let namespace = std::fs::read_link(PID_NAMESPACE)?;
+    let id = named(boot.trim(), &namespace.to_string_lossy());
     Ok(Arc::clone(KNOWN.get_or_init(|| id)))
+}
+
+/// The boot's id, followed by the pid namespace where that is not the machine's own.
+fn named(boot: &str, namespace: &str) -> Arc<str> {
+    let number = namespace
+        .strip_prefix("pid:[")
+        .and_then(|rest| rest.strip_suffix(']'));
+    match number {
+        None | Some(MACHINES_OWN) => boot.into(),
+        Some(number) => format!("{boot}{NAMESPACE_MARK}{number}").into(),
+    }
+}
+
+/// The boot's id without the namespace.
+fn boot_of(id: &str) -> &str {
+    id.split_once(NAMESPACE_MARK).map_or(id, |(boot, _)| boot)
 }
 
 /// Linux answers a read of a vanished process with ESRCH where the file was already open.
@@ -169,6 +203,27 @@ mod tests {
             ..own
         };
         assert!(!other.is_alive().unwrap());
+    }
+
+    #[test]
+    fn containers_of_one_machine_share_its_boot_and_not_its_pids() {
+        let process = |namespace: &str| ProcessId {
+            boot_id: named("b-1", namespace),
+            pid: 1,
+            process_start: 7,
+        };
+        let (machine, one, two) = ("pid:[4026531836]", "pid:[4026532570]", "pid:[4026532571]");
+        assert_eq!(&*process(machine).boot_id, "b-1");
+        assert_eq!(&*process("unreadable").boot_id, "b-1");
+        assert_ne!(process(one), process(two));
+        assert_ne!(process(one), process(machine));
+        assert!(process(one).is_of_same_boot(&process(two)));
+        assert!(process(one).is_of_same_boot(&process(machine)));
+        let other = ProcessId {
+            boot_id: "b-2".into(),
+            ..process(machine)
+        };
+        assert!(!process(one).is_of_same_boot(&other));
     }
 
     #[test]

@@ -77,7 +77,7 @@ fn is_of(shown: &Instance, process: Option<&ProcessId>) -> bool {
     let (Some(registered), Some(own)) = (&shown.process, process) else {
         return false;
     };
-    registered.boot_id == own.boot_id && registered.process_start >= own.process_start
+    registered.is_of_same_boot(own) && registered.process_start >= own.process_start
 }
 
 fn presence_of(state: State) -> Presence {
