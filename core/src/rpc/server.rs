@@ -1,11 +1,13 @@
 //! A service's port: accepting, the handshake, and the phases of a drain.
 //!
 //! Invariants: no connection can hold up another or the accept loop; a client that stays silent has
-//! a deadline of its own; client ids are valid on their own connection only; every task of a server
-//! is tracked, so that its end can be waited for. Knows nothing of the registry and nothing of what
-//! methods there are.
+//! a deadline of its own; when descriptors run short, idle connections make room; client ids are
+//! valid on their own connection only; every task of a server is tracked, so that its end can be
+//! waited for. Knows nothing of the registry and nothing of what methods there are.
 
 mod call;
+mod connection;
+mod crowd;
 mod pause;
 mod refused;
 mod request;
@@ -18,28 +20,24 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::crowd::{Crowd, Stage};
 use self::pause::Pauses;
 use self::refused::Refused;
-use self::serving::Serving;
-use super::error::Ended;
-use super::frame::{FrameBuffer, MAX_FRAME};
-use super::handler::{Client, Dispatch};
-use super::message::{ClientHandshake, FORWARD, ServiceHandshake};
+use super::frame::MAX_FRAME;
+use super::handler::Dispatch;
+use super::message::FORWARD;
 use super::socket;
 use crate::backoff::Backoff;
 use crate::instance::InstanceId;
 
 pub(crate) use serving::poll_read;
-
-/// How long a closed connection is read on, so that its last answers are not lost to a reset.
-const LINGER: Duration = Duration::from_millis(250);
 
 /// How long a connection of a draining service must have been quiet before it is closed: a request
 /// may be on its way.
@@ -47,6 +45,18 @@ const QUIET: Duration = Duration::from_millis(100);
 
 /// Waits of the accept loop while the system has no more descriptors.
 const ACCEPT_WAITS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+
+/// How long a connection must have been silent before it makes room for another.
+const SILENT: Duration = Duration::from_secs(1);
+
+/// When descriptors run short, this part of the connections makes room at once, and at least
+/// [`MAKE_ROOM`] of them.
+const MAKE_ROOM_PART: usize = 16;
+const MAKE_ROOM: usize = 4;
+
+/// How often idle connections are looked for, as a part of how long they may be idle, and at most.
+const IDLE_LOOKS: u32 = 8;
+const IDLE_LOOK: Duration = Duration::from_millis(10);
 
 /// What a service takes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +67,7 @@ pub struct Limits {
     pub per_connection: usize,
     /// Calls of all connections that run at once; beyond it calls are refused as `overloaded`.
     pub per_service: usize,
-    /// Connections at once; beyond it new ones are closed.
+    /// Connections at once; beyond it new ones are closed, and idle ones make room for the next.
     pub connections: usize,
     /// Bytes of answers that wait for a client to take them; beyond it the connection is not read.
     pub unsent: usize,
@@ -65,6 +75,9 @@ pub struct Limits {
     pub handshake: Duration,
     /// How long the rest of a document, or a client that does not read, is waited for.
     pub partial_frame: Duration,
+    /// How long a client that understands notices may be silent before it is told that its
+    /// connection is going. Clients of 2012 are not: they would lose their next call.
+    pub idle: Duration,
     /// What drain notices promise: for how long calls in flight are answered.
     pub grace: Duration,
 }
@@ -79,6 +92,7 @@ impl Default for Limits {
             unsent: 4 * 1024 * 1024,
             handshake: Duration::from_secs(10),
             partial_frame: Duration::from_secs(30),
+            idle: Duration::from_mins(15),
             grace: Duration::from_secs(30),
         }
     }
@@ -118,8 +132,8 @@ struct Shared {
     registered: AtomicBool,
     phase: watch::Sender<Phase>,
     in_flight: AtomicUsize,
-    connections: AtomicUsize,
     refused: Refused,
+    crowd: Arc<Crowd>,
     /// When this process stood still.
     pauses: Pauses,
     tasks: TaskTracker,
@@ -136,6 +150,30 @@ impl Shared {
 
     fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Asks those who have been silent longest to leave; tells how many it asked.
+    fn make_room(&self) -> usize {
+        let most = MAKE_ROOM.max(self.crowd.len() / MAKE_ROOM_PART);
+        self.crowd.ask(most, Stage::Untold, SILENT, Instant::now())
+    }
+
+    /// Sends idle clients away, one look after the other; never returns.
+    #[expect(clippy::infinite_loop, reason = "it is cancelled with its server")]
+    async fn limit_idleness(&self) {
+        let idle = self.limits.idle;
+        loop {
+            tokio::time::sleep((idle / IDLE_LOOKS).max(IDLE_LOOK)).await;
+            let now = Instant::now();
+            let asked = self.crowd.ask(usize::MAX, Stage::Told, idle, now);
+            if asked > 0 {
+                tracing::debug!(
+                    service = &*self.service,
+                    asked,
+                    "idle connections are closed"
+                );
+            }
+        }
     }
 }
 
@@ -169,8 +207,8 @@ impl Server {
             registered: AtomicBool::new(true),
             phase: watch::Sender::new(Phase::Serving),
             in_flight: AtomicUsize::new(0),
-            connections: AtomicUsize::new(0),
             refused: Refused::default(),
+            crowd: Crowd::new(Instant::now()),
             pauses: Pauses::new(Instant::now()),
             tasks: TaskTracker::new(),
             accepting: cut.child_token(),
@@ -180,7 +218,8 @@ impl Server {
         let noticing = Arc::clone(&shared);
         tokio::spawn(async move {
             let over = noticing.cut.clone();
-            over.run_until_cancelled(noticing.pauses.notice()).await;
+            let both = async { tokio::join!(noticing.pauses.notice(), noticing.limit_idleness()) };
+            over.run_until_cancelled(both).await;
         });
         Ok(Self { shared, address })
     }
@@ -216,7 +255,16 @@ impl Server {
 
     /// Connections that are served.
     pub fn connections(&self) -> usize {
-        self.shared.connections.load(Ordering::Acquire)
+        self.shared.crowd.len()
+    }
+
+    /// Serves a connection that was accepted elsewhere, from its handshake to its end, as one of
+    /// `address`.
+    pub fn adopt<S>(&self, stream: S, address: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        admit(stream, address, &self.shared);
     }
 
     /// Requests that were not begun, by the word of their code.
@@ -274,15 +322,19 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         match accepted {
             Ok((stream, address)) => {
                 waits.reset();
+                socket::prepare(&stream);
                 admit(stream, address, &shared);
             }
             Err(error) if socket::concerns_one_connection(&error) => {}
             Err(error) => {
                 let wait = waits.next_wait();
+                let out_of_files = socket::is_out_of_files(&error);
+                let asked_to_leave = if out_of_files { shared.make_room() } else { 0 };
                 tracing::warn!(
                     service = &*shared.service,
                     error = &error as &dyn std::error::Error,
                     ?wait,
+                    asked_to_leave,
                     "cannot accept connections, waiting"
                 );
                 let _over = accepting
@@ -293,129 +345,25 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-/// A connection's place among those that are served.
-struct Admission(Arc<Shared>);
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-fn admit(stream: TcpStream, address: SocketAddr, shared: &Arc<Shared>) {
-    let served = shared.connections.fetch_add(1, Ordering::AcqRel);
-    let admission = Admission(Arc::clone(shared));
+fn admit<S>(stream: S, address: SocketAddr, shared: &Arc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let served = shared.crowd.len();
     if served >= shared.limits.connections {
-        tracing::warn!(client = %address, served, "too many connections, closing a new one");
+        let asked_to_leave = shared.make_room();
+        tracing::warn!(
+            client = %address,
+            served,
+            asked_to_leave,
+            "too many connections, closing a new one"
+        );
         return;
     }
-    socket::prepare(&stream);
-    let connection = async move {
-        let shared = Arc::clone(&admission.0);
-        serve(stream, address, shared).await;
-        drop(admission);
-    };
+    let seat = shared.crowd.enter(Instant::now());
+    let connection = connection::serve(stream, address, Arc::clone(shared), seat);
     let cut = shared.cut.clone();
     shared
         .tasks
         .spawn(cut.run_until_cancelled_owned(connection));
-}
-
-/// Serves one connection to its end.
-async fn serve(stream: TcpStream, address: SocketAddr, shared: Arc<Shared>) {
-    let client = Arc::new(Client::new(address));
-    // Whatever ends this task, also being cut, tells the methods that nobody waits any more.
-    let _gone = client.gone().clone().drop_guard();
-    let limit = shared.limits.handshake;
-    let greeting = timeout(limit, greet(stream, &client, &shared));
-    let greeted = tokio::select! {
-        greeted = greeting => greeted,
-        // Silent clients do not hold up the end of a service.
-        () = quiet_after(&shared.accepting) => return,
-    };
-    let mut serving = match greeted {
-        Ok(Ok(Some(serving))) => serving,
-        Ok(Ok(None)) => return,
-        Ok(Err(ended)) => {
-            tracing::debug!(
-                client = %address,
-                error = &ended as &dyn std::error::Error,
-                "a connection ended in its handshake"
-            );
-            return;
-        }
-        Err(_elapsed) => {
-            tracing::debug!(client = %address, ?limit, "no handshake came, closing");
-            return;
-        }
-    };
-    let ended = std::future::poll_fn(|task| serving.poll(task)).await;
-    match &ended {
-        Ended::Frame(_) | Ended::Document(_) => tracing::warn!(
-            client = %address,
-            error = &ended as &dyn std::error::Error,
-            "closing a connection that cannot be read on"
-        ),
-        _ => tracing::debug!(client = %address, why = %ended, "a connection ended"),
-    }
-    if !matches!(ended, Ended::Broken(_)) {
-        linger(serving.into_stream()).await;
-    }
-}
-
-/// Waits until no more is accepted, and then for what may be on its way.
-async fn quiet_after(accepting: &CancellationToken) {
-    accepting.cancelled().await;
-    tokio::time::sleep(QUIET).await;
-}
-
-/// Both handshakes; `None` when the service is not registered and the client was told so.
-async fn greet(
-    mut stream: TcpStream,
-    client: &Arc<Client>,
-    shared: &Arc<Shared>,
-) -> Result<Option<Serving>, Ended> {
-    let broken = |error| Ended::Broken(Arc::new(error));
-    let registered = shared.registered.load(Ordering::Acquire);
-    let mut bytes = Vec::new();
-    ServiceHandshake {
-        registered,
-        client_id: client.id().to_owned(),
-        name: shared.service.to_string(),
-        version: shared.version.to_string(),
-        uuid: shared.id().to_string(),
-        max_calls: i64::try_from(shared.limits.per_connection).unwrap_or(i64::MAX),
-    }
-    .write(&mut bytes);
-    stream.write_all(&bytes).await.map_err(broken)?;
-    if !registered {
-        linger(stream).await;
-        return Ok(None);
-    }
-    let mut frames = FrameBuffer::new(shared.limits.frame);
-    let document = loop {
-        if let Some(document) = frames.take()? {
-            break document;
-        }
-        let read = std::future::poll_fn(|task| poll_read(&mut stream, &mut frames, task));
-        if read.await.map_err(broken)? == 0 {
-            return Err(Ended::ByPeer);
-        }
-    };
-    let handshake = ClientHandshake::read(&document)?;
-    let (shared, client) = (Arc::clone(shared), Arc::clone(client));
-    let notices = handshake.notices;
-    Ok(Some(Serving::new(shared, stream, client, frames, notices)))
-}
-
-/// Closes the sending side and reads what still comes for a moment: closing with unread bytes
-/// resets the connection, and the peer may lose what was sent last.
-async fn linger(mut stream: TcpStream) {
-    let rest = async {
-        stream.shutdown().await?;
-        let mut waste = [0; 4096];
-        while stream.read(&mut waste).await? > 0 {}
-        Ok::<_, io::Error>(())
-    };
-    let _over = timeout(LINGER, rest).await;
 }

@@ -1,22 +1,26 @@
 //! Finding a port: the first free one of a range, at an address that may be used.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::error::StartError;
 
+/// Connections that may wait to be accepted, as far as the system allows it (`somaxconn`): with the
+/// usual 128, thousands that come at once wait a second each for their next try.
+const BACKLOG: u32 = 4096;
+
 /// Listens at the first free port.
-pub(super) async fn first_free(
+pub(super) fn first_free(
     service: &str,
     ip: IpAddr,
     ports: RangeInclusive<u16>,
 ) -> Result<TcpListener, StartError> {
     let mut last = None;
     for port in ports.clone() {
-        match TcpListener::bind((ip, port)).await {
+        match listen(SocketAddr::new(ip, port)) {
             Ok(listener) => return Ok(listener),
             Err(error) if is_taken(&error) => last = Some(error),
             Err(source) => {
@@ -34,6 +38,17 @@ pub(super) async fn first_free(
         ports,
         source: last,
     })
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // Connections of an earlier process that are not forgotten yet do not hold the port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// A port below 1024 is as good as taken for whoever may not use it.

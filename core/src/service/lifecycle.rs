@@ -323,6 +323,10 @@ impl Drop for Service {
 }
 
 /// Binds, serves, and registers where there is a registry.
+#[expect(
+    clippy::unused_async,
+    reason = "starting is a step that its callers await, whether or not it waits for something"
+)]
 pub(super) async fn start(
     mut builder: Builder,
     registry: Option<&Registry>,
@@ -332,8 +336,8 @@ pub(super) async fn start(
     let name = Arc::clone(&builder.name);
     bind::check(&name, builder.bind, builder.allow_insecure)?;
     let ip = builder.bind;
-    let listener = bind::first_free(&name, ip, builder.ports.clone()).await?;
-    let admin_listener = admin_listener(&builder).await?;
+    let listener = bind::first_free(&name, ip, builder.ports.clone())?;
+    let admin_listener = admin_listener(&builder)?;
     let listen = |source| StartError::Listen {
         service: name.to_string(),
         ip,
@@ -394,7 +398,7 @@ pub(super) async fn start(
 }
 
 /// The admin port stands beside the service's unless a place of its own was said for it.
-async fn admin_listener(builder: &Builder) -> Result<Option<TcpListener>, StartError> {
+fn admin_listener(builder: &Builder) -> Result<Option<TcpListener>, StartError> {
     if !builder.admin {
         return Ok(None);
     }
@@ -403,7 +407,7 @@ async fn admin_listener(builder: &Builder) -> Result<Option<TcpListener>, StartE
         None => (builder.bind, builder.ports.clone()),
     };
     bind::check(&builder.name, ip, builder.allow_insecure)?;
-    bind::first_free(&builder.name, ip, ports).await.map(Some)
+    bind::first_free(&builder.name, ip, ports).map(Some)
 }
 
 fn value(

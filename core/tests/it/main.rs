@@ -29,6 +29,7 @@ mod registry_rotation;
 mod rpc_calls;
 mod rpc_conversations;
 mod rpc_hostile;
+mod rpc_limits;
 mod rpc_support;
 mod rpc_vectors;
 mod service_lifecycle;

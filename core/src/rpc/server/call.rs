@@ -35,6 +35,11 @@ impl Outbox {
         self.connection.register(task.waker());
     }
 
+    /// Wakes the connection up.
+    pub(super) fn wake_connection(&self) {
+        self.connection.wake();
+    }
+
     /// Moves what has come to the end of `sending`.
     pub(super) fn take_into(&self, sending: &mut Vec<u8>) {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_stream::wrappers::WatchStream;
 
 use super::call::{self, Outbox};
+use super::crowd::{Seat, Stage};
 use super::request::{self, Target};
 use super::{Phase, QUIET, Shared};
 use crate::rpc::error::{Code, Ended};
@@ -35,8 +35,9 @@ const SLOW_POLL: Duration = Duration::from_micros(500);
 const LARGE_BUFFER: usize = 256 * 1024;
 
 /// A connection behind its handshake.
-pub(super) struct Serving {
-    stream: TcpStream,
+pub(super) struct Serving<S> {
+    stream: S,
+    seat: Seat,
     frames: FrameBuffer,
     calls: Calls,
     phases: WatchStream<Phase>,
@@ -71,19 +72,23 @@ struct Calls {
     now: Instant,
 }
 
-impl Serving {
+impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
     pub(super) fn new(
         shared: Arc<Shared>,
-        stream: TcpStream,
+        (stream, frames): (S, FrameBuffer),
         client: Arc<Client>,
-        frames: FrameBuffer,
+        seat: Seat,
         notices: bool,
     ) -> Self {
         let now = Instant::now();
+        seat.heard(now);
+        seat.reach(if notices { Stage::Told } else { Stage::Untold });
+        let outbox = Arc::clone(seat.presence().outbox());
         let phases = shared.phase.subscribe();
         let phase = *phases.borrow();
         let mut serving = Self {
             stream,
+            seat,
             frames,
             phases: WatchStream::from_changes(phases),
             to_be_told: notices,
@@ -94,7 +99,7 @@ impl Serving {
             calls: Calls {
                 shared,
                 client,
-                outbox: Arc::default(),
+                outbox,
                 sending: Vec::new(),
                 sent: 0,
                 phase: Phase::Serving,
@@ -115,7 +120,7 @@ impl Serving {
     }
 
     /// The socket, once the connection is over.
-    pub(super) fn into_stream(self) -> TcpStream {
+    pub(super) fn into_stream(self) -> S {
         self.stream
     }
 
@@ -124,6 +129,9 @@ impl Serving {
         self.calls.outbox.wake(task);
         while let Poll::Ready(Some(phase)) = self.phases.poll_next_unpin(task) {
             self.enter(phase);
+        }
+        if self.calls.phase != Phase::Refusing && self.seat.presence().is_asked() {
+            self.make_room();
         }
         let mut budget = BUDGET;
         loop {
@@ -158,6 +166,20 @@ impl Serving {
             self.calls.write_notice();
         }
         self.calls.phase = phase;
+    }
+
+    /// Is going, and says so, unless it has something to do; what is on its way is refused.
+    fn make_room(&mut self) {
+        if self.is_idle() {
+            self.enter(Phase::Refusing);
+        } else {
+            self.seat.presence().stay();
+        }
+    }
+
+    /// Whether nothing has begun to arrive, nothing runs, and everything is sent.
+    fn is_idle(&self) -> bool {
+        self.frames.is_empty() && self.calls.outbox.running() == 0 && self.calls.unsent().is_none()
     }
 
     /// Begins every request that has arrived whole.
@@ -205,6 +227,7 @@ impl Serving {
         };
         let count = count?;
         self.calls.read();
+        self.seat.heard(self.calls.now);
         if count == 0 {
             self.ended = Some(Ended::ByPeer);
             self.calls.client.gone().cancel();
@@ -260,10 +283,7 @@ impl Serving {
         let stalled = self
             .stalled_since
             .map(|since| (since + limits.partial_frame, Due::Stalled));
-        let idle = self.calls.phase == Phase::Refusing
-            && self.frames.is_empty()
-            && self.calls.outbox.running() == 0
-            && self.calls.unsent().is_none();
+        let idle = self.calls.phase == Phase::Refusing && self.is_idle();
         let quiet = idle.then(|| (self.calls.now + QUIET, Due::Quiet));
         [half, stalled, quiet]
             .into_iter()
@@ -383,7 +403,12 @@ impl Calls {
     fn admit(&self, body: &[u8]) -> Result<Begun, Refusal> {
         let incoming = request::incoming(body, &self.client, (self.arrived, self.received))?;
         if self.phase == Phase::Refusing {
-            return Err(Refusal::new(Code::Draining, "the service is draining"));
+            let going = *self.shared.phase.borrow() == Phase::Refusing;
+            let who = if going { "service" } else { "connection" };
+            return Err(Refusal::new(
+                Code::Draining,
+                format!("the {who} is draining"),
+            ));
         }
         if incoming
             .deadline
