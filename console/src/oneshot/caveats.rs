@@ -58,7 +58,7 @@ fn of(snapshot: &Snapshot, now: Instant) -> Vec<String> {
     if unreadable > 0 {
         let values = plural(unreadable, "value", "values");
         lines.push(format!(
-            "{values} of the registry cannot be read and are passed over."
+            "{values} of the registry cannot be read: left out."
         ));
     }
     lines
@@ -89,7 +89,7 @@ mod tests {
             lines,
             [
                 "7 of 9 instances of `payments` vanished at once 12s ago: they are kept, and may be gone.",
-                "2 values of the registry cannot be read and are passed over.",
+                "2 values of the registry cannot be read: left out.",
             ]
         );
     }

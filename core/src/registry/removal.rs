@@ -18,8 +18,6 @@ use crate::instance::InstanceId;
 
 /// What vanishes within so long vanishes at once.
 const WINDOW: Duration = Duration::from_secs(10);
-/// An alarm holds what vanished for so long at most.
-const HOLD: Duration = Duration::from_mins(10);
 /// Of fewer, half may well die together.
 const LEAST: usize = 3;
 
@@ -115,7 +113,7 @@ impl RemovalGuard {
     pub(super) fn prolong(&mut self, now: Instant) {
         for of_service in self.services.values_mut() {
             if let Some(alarm) = &mut of_service.alarm {
-                alarm.until = now + HOLD;
+                alarm.until = now + Alarm::HOLD;
             }
         }
     }
@@ -168,7 +166,7 @@ impl Service {
         let of = standing + count;
         (of >= LEAST && count * 2 > of).then(|| Standing {
             since: recent().min().copied().unwrap_or(now),
-            until: now + HOLD,
+            until: now + Alarm::HOLD,
             of,
         })
     }

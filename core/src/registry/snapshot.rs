@@ -9,6 +9,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use imbl::ordmap::DiffItem;
 use imbl::{HashMap, OrdMap};
@@ -42,6 +43,11 @@ pub struct Alarm {
     pub of: usize,
     /// When the first of them vanished.
     pub since: Instant,
+}
+
+impl Alarm {
+    /// What vanished is held for so long at most.
+    pub const HOLD: Duration = Duration::from_mins(10);
 }
 
 /// The cluster at one revision of the registry.

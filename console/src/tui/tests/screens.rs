@@ -307,7 +307,7 @@ fn an_alarm_loses_its_name_before_its_numbers() {
         foot(24, Theme::terminal()),
     ];
     assert_snapshot!(lines.join("\n"), @r"
-    ▲ a-service-with-a-name-that-do…: 17 of 19 vanished at once at 13:02:12Z, kept until they are back (r: believe it)  +1
+    ▲ a-service-with-a-name-that-does-not-f…: 17 of 19 vanished at once at 13:02:12Z, kept 10m at most (r: believe it)  +1
     ! a-service-with-a…: 17 of 19 vanished (r: believe it)  +1
     ▲ a-service-with-a-name…: 17 of 19  +1
     ▲ a-ser…: 17 of 19  +1

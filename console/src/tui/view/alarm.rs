@@ -52,6 +52,7 @@ fn told(state: &State, alarm: Alarm) -> Vec<String> {
         since,
     } = alarm;
     let age = state.now.mono.saturating_duration_since(since);
+    let hold = humantime::format_duration(Alarm::HOLD);
     let since = state.wall_before(age).strftime("%H:%M:%SZ");
     // Only a registry that answers can be believed.
     let key = if state.link.is_connected() {
@@ -60,7 +61,7 @@ fn told(state: &State, alarm: Alarm) -> Vec<String> {
         ""
     };
     vec![
-        format!(": {vanished} of {of} vanished at once at {since}, kept until they are back{key}"),
+        format!(": {vanished} of {of} vanished at once at {since}, kept {hold} at most{key}"),
         format!(": {vanished} of {of} vanished at once at {since}, kept{key}"),
         format!(": {vanished} of {of} vanished at once, kept{key}"),
         format!(": {vanished} of {of} vanished{key}"),
