@@ -1,18 +1,19 @@
-//! The peers of the bench: a server of each, and a load on it.
+//! Who is measured: a server of each, and callers of it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
+use skynet::client::{Client, ServiceClient};
+use skynet::registry::{Registry, RegistryConfig};
 use skynet::rpc::{ConnectOptions, Connection, Request, RequestInfo, typed};
 use skynet::service::{Context, Service, ServiceError};
+use skynet::testing::TestRegistry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::load::Call;
 use crate::tonic_peer;
 
 /// What speaks.
@@ -22,18 +23,31 @@ pub(crate) enum Peer {
     Tcp,
     /// gRPC.
     Tonic,
-    /// Ours.
+    /// bincode with a length before it; a package of its own.
+    Tarpc,
+    /// Ours: a connection to an address, as the other two have.
     Skynet,
+    /// Ours with all that a client does on top: an instance is chosen from the registry's for every
+    /// call, its health is kept, retries are budgeted.
+    Client,
 }
 
 impl Peer {
-    pub(crate) const ALL: [Self; 3] = [Self::Tcp, Self::Tonic, Self::Skynet];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Tcp,
+        Self::Tonic,
+        Self::Tarpc,
+        Self::Skynet,
+        Self::Client,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::Tonic => "tonic",
+            Self::Tarpc => "tarpc",
             Self::Skynet => "skynet",
+            Self::Client => "client",
         }
     }
 
@@ -42,60 +56,51 @@ impl Peer {
     }
 }
 
-/// How much is asked at once, of what size, for how long.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Load {
-    pub(crate) connections: usize,
-    pub(crate) in_flight: usize,
-    pub(crate) bytes: usize,
-    pub(crate) round: Duration,
-}
-
-/// What one round brought.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Measured {
-    pub(crate) per_second: f64,
-    pub(crate) p50_us: f64,
-    pub(crate) p99_us: f64,
-}
-
 /// The parameter and the result.
 #[derive(Serialize, Deserialize)]
 struct Text {
     data: String,
 }
 
-/// Serves until the process's input ends.
-pub(crate) async fn serve(peer: Peer) -> anyhow::Result<()> {
-    match peer {
-        Peer::Tcp => {
-            let listener = TcpListener::bind("127.0.0.1:0").await?;
-            println!("{}", listener.local_addr()?);
-            tokio::spawn(echo(listener));
-        }
-        Peer::Tonic => {
-            let listener = TcpListener::bind("127.0.0.1:0").await?;
-            println!("{}", listener.local_addr()?);
-            tokio::spawn(tonic_peer::serve(listener));
-        }
-        Peer::Skynet => {
-            let service = Service::builder("Echo")
-                .ports(0..=0)
-                .method("Echo", |_: Context, input: Text| async move {
-                    Ok::<_, ServiceError>(input)
-                })
-                .serve()
-                .await?;
-            println!("{}", service.address());
-            tokio::spawn(async move { service.until_stopped().await });
-        }
-    }
-    let mut nothing = [0];
-    tokio::io::stdin().read_exact(&mut nothing).await.ok();
-    Ok(())
+/// What must live as long as a server does.
+type Kept = Box<dyn std::any::Any>;
+
+fn echo() -> skynet::service::Builder {
+    Service::builder("Echo")
+        .ports(0..=0)
+        .method("Echo", |_: Context, input: Text| async move {
+            Ok::<_, ServiceError>(input)
+        })
 }
 
-async fn echo(listener: TcpListener) -> std::io::Result<()> {
+/// Starts a server: where callers find it, and what keeps it.
+pub(crate) async fn serve(peer: Peer) -> anyhow::Result<(String, Kept)> {
+    Ok(match peer {
+        Peer::Tcp | Peer::Tonic => {
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            let address = listener.local_addr()?;
+            match peer {
+                Peer::Tonic => drop(tokio::spawn(tonic_peer::serve(listener))),
+                _ => drop(tokio::spawn(return_bytes(listener))),
+            }
+            (address.to_string(), Box::new(()))
+        }
+        Peer::Tarpc => anyhow::bail!("it has a program of its own"),
+        Peer::Skynet => {
+            let service = echo().serve().await?;
+            (service.address().to_string(), Box::new(service))
+        }
+        Peer::Client => {
+            let embedded = TestRegistry::embedded().await?;
+            let registry = Registry::new(&RegistryConfig::at(&embedded.url()))?;
+            let service = echo().start(&registry).await?;
+            (embedded.url(), Box::new((service, registry, embedded)))
+        }
+    })
+}
+
+/// Bare TCP's server.
+async fn return_bytes(listener: TcpListener) -> std::io::Result<()> {
     loop {
         let (mut stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
@@ -109,39 +114,34 @@ async fn echo(listener: TcpListener) -> std::io::Result<()> {
     }
 }
 
-/// One caller of one connection.
-enum Caller {
-    Tcp(TcpStream),
+/// One caller; those of one connection share it.
+pub(crate) enum Caller {
+    Tcp(TcpStream, Vec<u8>),
     Tonic(tonic_peer::Caller),
     Skynet(Connection),
+    Client(ServiceClient),
 }
 
-impl Caller {
-    async fn call(&mut self, data: &Arc<str>, buffer: &mut [u8]) -> anyhow::Result<()> {
+impl Call for Caller {
+    async fn call(&mut self, data: &str) -> anyhow::Result<()> {
         let length = match self {
-            Self::Tcp(stream) => {
+            Self::Tcp(stream, buffer) => {
+                buffer.resize(data.len(), 0);
                 stream.write_all(data.as_bytes()).await?;
                 stream.read_exact(buffer).await?
             }
-            Self::Tonic(caller) => caller.call(data.to_string()).await?.len(),
+            Self::Tonic(caller) => caller.call(data.to_owned()).await?.len(),
             Self::Skynet(connection) => {
-                // As the client does it: an id and a deadline for every call.
-                let request_id = uuid::Uuid::new_v4().to_string();
-                let input = typed::encode(&Text {
-                    data: data.to_string(),
-                })?;
-                let request = Request {
-                    service: "Echo",
-                    method: "Echo",
-                    info: RequestInfo {
-                        request_id: &request_id,
-                        deadline: Some(Instant::now() + Duration::from_secs(10)),
-                        ..RequestInfo::default()
-                    },
-                    input: &input,
+                let input = Text {
+                    data: data.to_owned(),
                 };
-                let reply = connection.call(request).await?;
-                typed::decode::<Text>(&reply.output)?.data.len()
+                call(connection, &input).await?.data.len()
+            }
+            Self::Client(client) => {
+                let input = Text {
+                    data: data.to_owned(),
+                };
+                client.call::<_, Text>("Echo", &input).await?.data.len()
             }
         };
         anyhow::ensure!(length == data.len(), "the answer has another length");
@@ -149,67 +149,58 @@ impl Caller {
     }
 }
 
-/// As many callers as the load asks for. Bare TCP has no requests, so each has its own connection.
-async fn callers(peer: Peer, address: SocketAddr, load: Load) -> anyhow::Result<Vec<Caller>> {
+/// As the client does it: an id and a deadline for every call.
+async fn call(connection: &Connection, input: &Text) -> anyhow::Result<Text> {
+    let request_id = uuid::Uuid::new_v4().to_string();
+    let input = typed::encode(input)?;
+    let request = Request {
+        service: "Echo",
+        method: "Echo",
+        info: RequestInfo {
+            request_id: &request_id,
+            deadline: Some(Instant::now() + Duration::from_secs(10)),
+            ..RequestInfo::default()
+        },
+        input: &input,
+    };
+    let reply = connection.call(request).await?;
+    Ok(typed::decode(&reply.output)?)
+}
+
+/// So many callers on so many connections. Bare TCP has no requests, so each caller has a
+/// connection; our client decides by itself how many it opens.
+pub(crate) async fn callers(
+    peer: Peer,
+    place: &str,
+    (connections, in_flight): (usize, usize),
+) -> anyhow::Result<Vec<Caller>> {
     let mut callers = Vec::new();
-    for _ in 0..load.connections {
+    anyhow::ensure!(peer != Peer::Tarpc, "it has a program of its own");
+    if peer == Peer::Client {
+        let registry = Registry::new(&RegistryConfig::at(place))?;
+        let client = Client::connect(&registry).service("service=Echo registered".parse()?);
+        callers.extend((0..connections * in_flight).map(|_| Caller::Client(client.clone())));
+        return Ok(callers);
+    }
+    let address: SocketAddr = place.parse()?;
+    for _ in 0..connections {
         match peer {
             Peer::Tcp => {
-                for _ in 0..load.in_flight {
+                for _ in 0..in_flight {
                     let stream = TcpStream::connect(address).await?;
                     stream.set_nodelay(true)?;
-                    callers.push(Caller::Tcp(stream));
+                    callers.push(Caller::Tcp(stream, Vec::new()));
                 }
             }
             Peer::Tonic => {
                 let caller = tonic_peer::Caller::connect(address).await?;
-                callers.extend((0..load.in_flight).map(|_| Caller::Tonic(caller.clone())));
+                callers.extend((0..in_flight).map(|_| Caller::Tonic(caller.clone())));
             }
-            Peer::Skynet => {
+            Peer::Skynet | Peer::Client | Peer::Tarpc => {
                 let connection = Connection::open(address, &ConnectOptions::default()).await?;
-                callers.extend((0..load.in_flight).map(|_| Caller::Skynet(connection.clone())));
+                callers.extend((0..in_flight).map(|_| Caller::Skynet(connection.clone())));
             }
         }
     }
     Ok(callers)
-}
-
-/// One round.
-pub(crate) async fn run(peer: Peer, address: SocketAddr, load: Load) -> anyhow::Result<Measured> {
-    let data: Arc<str> = "a".repeat(load.bytes).into();
-    let mut tasks = JoinSet::new();
-    let began = Instant::now();
-    for mut caller in callers(peer, address, load).await? {
-        let data = Arc::clone(&data);
-        tasks.spawn(async move {
-            let mut buffer = vec![0; data.len()];
-            let mut took: Vec<u32> = Vec::new();
-            let until = Instant::now() + load.round;
-            let mut now = Instant::now();
-            while now < until {
-                caller.call(&data, &mut buffer).await?;
-                let then = Instant::now();
-                took.push(u32::try_from((then - now).as_nanos()).unwrap_or(u32::MAX));
-                now = then;
-            }
-            anyhow::Ok(took)
-        });
-    }
-    let mut took = Vec::new();
-    while let Some(done) = tasks.join_next().await {
-        took.append(&mut done??);
-    }
-    let elapsed = began.elapsed();
-    took.sort_unstable();
-    let at = |percent: usize| {
-        took.get(took.len() * percent / 100)
-            .map(|nanos| f64::from(*nanos) / 1000.0)
-            .context("not one call was made")
-    };
-    let calls = u32::try_from(took.len()).unwrap_or(u32::MAX);
-    Ok(Measured {
-        per_second: f64::from(calls) / elapsed.as_secs_f64(),
-        p50_us: at(50)?,
-        p99_us: at(99)?,
-    })
 }
