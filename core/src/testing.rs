@@ -25,6 +25,7 @@ use tempfile::TempDir;
 pub use self::cluster::{EtcdCluster, NODES, NodeStatus, Traffic};
 use self::etcd::{EtcdProcess, EtcdVersion};
 pub use self::instance::instance;
+pub use self::proxy::Proxy;
 pub use self::simulated::{Network, SimulatedRegistry};
 use crate::{
     hint::Hint,

@@ -1,14 +1,15 @@
-//! A TCP proxy before one node's peer port, which lets traffic through, holds it or cuts it by who
-//! sends it.
+//! A TCP proxy before one address, which lets traffic through, holds it or cuts it, also by who sends
+//! it.
 //!
-//! The peers of etcd share one address per node, so one listener sees the traffic of all others. Who
-//! has opened a connection stands in its first request: etcd's peers write their member id there
-//! (the header `X-Server-From`). Invariants: the proxy runs on a thread of its own, so a busy test
+//! It stands before services, and before the peer ports of etcd. The peers of etcd share one address
+//! per node, so one listener sees the traffic of all others. Who has opened a connection stands in
+//! its first request: etcd's peers write their member id there (the header `X-Server-From`). Invariants: the proxy runs on a thread of its own, so a busy test
 //! costs no election; dropping it ends its thread and its connections; what is held is delivered
 //! later, as TCP does after a cable is plugged in again. It knows nothing of etcd but that header.
 
-use std::{io, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{io, net::SocketAddr, os::fd::AsFd, sync::Arc, thread::JoinHandle, time::Duration};
 
+use rustix::net::sockopt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -37,8 +38,33 @@ pub enum Traffic {
     Forward,
     /// It is held in both directions and nothing is said, as when a cable is pulled.
     Stall,
+    /// What is asked passes, and what is answered is held, as when a route works one way only.
+    HoldAnswers,
     /// Connections are cut, and so is every new one.
     Cut,
+    /// The same with a reset, so that what was on its way is lost.
+    Reset,
+}
+
+impl Traffic {
+    fn passes(self, way: Way) -> bool {
+        match self {
+            Self::Forward => true,
+            Self::HoldAnswers => way == Way::There,
+            Self::Stall | Self::Cut | Self::Reset => false,
+        }
+    }
+
+    fn ends(self) -> bool {
+        matches!(self, Self::Cut | Self::Reset)
+    }
+}
+
+/// Which way traffic goes, seen from who has opened the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    There,
+    Back,
 }
 
 /// What happens to whose traffic.
@@ -61,7 +87,7 @@ impl Rules {
 
 /// A proxy before one address.
 #[derive(Debug)]
-pub(super) struct Proxy {
+pub struct Proxy {
     address: SocketAddr,
     rules: watch::Sender<Rules>,
     over: CancellationToken,
@@ -69,8 +95,12 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    /// Listens at `address` and forwards to `target`.
-    pub(super) fn start(address: SocketAddr, target: SocketAddr) -> io::Result<Self> {
+    /// Listens at `address` and forwards to `target`, which need not be there yet.
+    ///
+    /// # Errors
+    ///
+    /// When nothing can listen at `address`, or the system has no thread left.
+    pub fn start(address: SocketAddr, target: SocketAddr) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let (rules, seen) = watch::channel(Rules {
@@ -102,12 +132,12 @@ impl Proxy {
     }
 
     /// Where it listens.
-    pub(super) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Says what happens to everybody's traffic, and forgets what was said of single members.
-    pub(super) fn set(&self, traffic: Traffic) {
+    pub fn set(&self, traffic: Traffic) {
         self.rules.send_replace(Rules {
             others: traffic,
             named: Vec::new(),
@@ -152,12 +182,14 @@ async fn accept(listener: TcpListener, target: SocketAddr, rules: watch::Receive
 /// Carries one connection to its end. What goes wrong with it is for its two ends to see.
 async fn carry(client: TcpStream, target: SocketAddr, rules: watch::Receiver<Rules>) {
     let who = Arc::new(watch::Sender::new(None));
-    let gate = |rules: &watch::Receiver<Rules>| Gate {
+    let gate = |way| Gate {
         rules: rules.clone(),
         who: who.subscribe(),
+        way,
     };
-    let cut = gate(&rules);
-    let (there, back) = (gate(&rules), gate(&rules));
+    let mut cut = gate(Way::There);
+    let (there, back) = (gate(Way::There), gate(Way::Back));
+    let socket = client.as_fd().try_clone_to_owned();
     let carried = async {
         let server = TcpStream::connect(target).await?;
         client.set_nodelay(true)?;
@@ -172,7 +204,12 @@ async fn carry(client: TcpStream, target: SocketAddr, rules: watch::Receiver<Rul
     };
     tokio::select! {
         _ended = carried => {}
-        () = cut.until(|traffic| traffic == Traffic::Cut) => {}
+        () = cut.until(Traffic::ends) => {
+            if cut.now() == Traffic::Reset && let Ok(socket) = socket {
+                // Closed in this way it says nothing in good order; a failure leaves it a cut.
+                let _ = sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
+            }
+        }
     }
 }
 
@@ -180,11 +217,12 @@ async fn carry(client: TcpStream, target: SocketAddr, rules: watch::Receiver<Rul
 struct Gate {
     rules: watch::Receiver<Rules>,
     who: watch::Receiver<Option<u64>>,
+    way: Way,
 }
 
 impl Gate {
     /// Waits until what happens is as wanted; for ever, if the proxy ends before.
-    async fn until(mut self, wanted: impl Fn(Traffic) -> bool) {
+    async fn until(&mut self, wanted: impl Fn(Traffic) -> bool) {
         while !wanted(self.now()) {
             self.changed().await;
         }
@@ -192,7 +230,7 @@ impl Gate {
 
     /// Waits until traffic passes.
     async fn open(&mut self) {
-        while self.now() != Traffic::Forward {
+        while !self.now().passes(self.way) {
             self.changed().await;
         }
     }

@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -15,10 +16,13 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
-use skynet::instance::InstanceId;
+use skynet::instance::{InstanceId, ProcessId, State};
+use skynet::registry::value::InstanceValue;
 use skynet::registry::{Registry, RegistryConfig};
-use skynet::service::{Context, Service, ServiceError};
-use tokio::io::AsyncReadExt;
+use skynet::rpc::Limits;
+use skynet::service::{Builder, Context, Service, ServiceError};
+
+use crate::rpc_support::PATIENCE;
 
 /// Tells the process what it is to serve.
 const SERVE: &str = "SKYNET_TEST_INSTANCE";
@@ -46,6 +50,18 @@ struct Told {
     host: String,
     id: InstanceId,
     ledger: std::path::PathBuf,
+    setup: Setup,
+}
+
+/// What an instance has of its own.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Setup {
+    /// How many calls it runs at once; as many as usual if none is said.
+    pub(crate) room: Option<usize>,
+    /// Its port; any free one if none is said.
+    pub(crate) port: Option<u16>,
+    /// The address in the registry, where something before the instance listens.
+    pub(crate) announced: Option<SocketAddr>,
 }
 
 #[tokio::test]
@@ -65,35 +81,114 @@ async fn serves_if_it_is_told_to() {
         ..RegistryConfig::default()
     })
     .unwrap();
-    let ledger = File::options().create(true).append(true).open(told.ledger);
-    let ledger = Arc::new(Mutex::new(ledger.unwrap()));
-    let service = Service::builder(SERVICE)
+    let ledger = Ledger::open(&told.ledger);
+    let mut limits = Limits::default();
+    limits.per_service = told.setup.room.unwrap_or(limits.per_service);
+    let ports = told.setup.port.map_or(9000..=9999, |port| port..=port);
+    let builder = methods(Service::builder(SERVICE), &ledger)
         .host(&told.host)
         .id(told.id)
-        .admin(false)
-        .method("Note", move |context: Context, entry: Entry| {
-            let ledger = Arc::clone(&ledger);
-            async move {
-                // One write per line, which the system keeps even if the process is killed.
-                let line = format!("{}\n", context.request_id());
-                ledger.lock().unwrap().write_all(line.as_bytes()).unwrap();
-                let takes = u64::try_from(entry.takes_ms).unwrap_or(0);
-                tokio::time::sleep(Duration::from_millis(takes)).await;
-                Ok::<_, ServiceError>(Noted {
-                    by: context.service().identity.id.to_string(),
-                    at_s: jiff::Timestamp::now().as_second(),
-                })
-            }
-        })
-        .start(&registry)
-        .await
-        .unwrap();
-    let mut nothing = Vec::new();
-    tokio::io::stdin().read_to_end(&mut nothing).await.unwrap();
-    service.stop().await;
+        .ports(ports)
+        .limits(limits)
+        .admin(false);
+    let (service, _registration) = match told.setup.announced {
+        None => (builder.start(&registry).await.unwrap(), None),
+        Some(announced) => {
+            let service = builder.serve().await.unwrap();
+            let value = announcement(&service, announced);
+            let registration = registry.register(service.info().identity.clone(), value);
+            (service, Some(registration))
+        }
+    };
+    tokio::select! {
+        () = end_of_input() => service.stop().await,
+        () = service.until_stopped() => {}
+    }
     registry.release().await.unwrap();
 }
 
+/// Waits for the end of standard input, in a thread that holds up nothing when the process ends.
+async fn end_of_input() {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let mut nothing = Vec::new();
+        std::io::stdin().read_to_end(&mut nothing).unwrap();
+        // Nobody waits for it when the process is told otherwise.
+        let _ = tell.send(());
+    });
+    told.await.unwrap();
+}
+
+/// What the process has executed, on a file that survives it.
+#[derive(Clone)]
+struct Ledger(Arc<Mutex<File>>);
+
+impl Ledger {
+    fn open(path: &Path) -> Self {
+        let file = File::options().create(true).append(true).open(path);
+        Self(Arc::new(Mutex::new(file.unwrap())))
+    }
+
+    /// One write per line, which the system keeps even if the process is killed.
+    fn note(&self, context: &Context) {
+        let line = format!("{}\n", context.request_id());
+        self.0.lock().unwrap().write_all(line.as_bytes()).unwrap();
+    }
+}
+
+async fn work(context: Context, entry: Entry, ledger: Ledger) -> Noted {
+    ledger.note(&context);
+    let takes = u64::try_from(entry.takes_ms).unwrap_or(0);
+    tokio::time::sleep(Duration::from_millis(takes)).await;
+    Noted {
+        by: context.service().identity.id.to_string(),
+        at_s: jiff::Timestamp::now().as_second(),
+    }
+}
+
+/// `Note` works, `Fail` works and then fails, `Panic` works and then panics.
+fn methods(builder: Builder, ledger: &Ledger) -> Builder {
+    let (noting, failing, panicking) = (ledger.clone(), ledger.clone(), ledger.clone());
+    builder
+        .method("Note", move |context: Context, entry: Entry| {
+            let working = work(context, entry, noting.clone());
+            async move { Ok::<_, ServiceError>(working.await) }
+        })
+        .method("Fail", move |context: Context, entry: Entry| {
+            let working = work(context, entry, failing.clone());
+            async move {
+                working.await;
+                Err::<Noted, _>(ServiceError::new("on purpose"))
+            }
+        })
+        .method("Panic", move |context: Context, entry: Entry| {
+            let working = work(context, entry, panicking.clone());
+            async move {
+                let noted = working.await;
+                assert!(noted.by.is_empty(), "a panic on purpose");
+                Ok::<_, ServiceError>(noted)
+            }
+        })
+}
+
+/// The entry of an instance that is reached elsewhere than where it listens.
+fn announcement(service: &Service, announced: SocketAddr) -> InstanceValue {
+    InstanceValue {
+        address: announced,
+        admin_address: None,
+        process: ProcessId::own().unwrap(),
+        started: jiff::Timestamp::now(),
+        registered: service.is_registered(),
+        state: State::Ready,
+        reason: None,
+        deployment: None,
+        weight: 100,
+        lease: 0,
+        protocol: 1,
+        tags: Vec::new(),
+        other: serde_json::Map::new(),
+    }
+}
 /// Where the instances of one test are registered.
 #[derive(Debug, Clone)]
 pub(crate) struct Place<'a> {
@@ -123,6 +218,21 @@ impl Instance {
         place: &Place<'_>,
         variables: &HashMap<&str, V>,
     ) -> Self {
+        Self::launch(number, host, place, variables, Setup::default())
+    }
+
+    /// The same at a place of its own.
+    pub(crate) fn start_at(number: u32, host: &str, place: &Place<'_>, setup: Setup) -> Self {
+        Self::launch(number, host, place, &HashMap::<&str, &str>::new(), setup)
+    }
+
+    fn launch<V: AsRef<OsStr>>(
+        number: u32,
+        host: &str,
+        place: &Place<'_>,
+        variables: &HashMap<&str, V>,
+        setup: Setup,
+    ) -> Self {
         let id = InstanceId::from_u128(u128::from(number) + 1);
         let told = Told {
             endpoints: place.endpoints.clone(),
@@ -131,8 +241,11 @@ impl Instance {
             host: host.to_owned(),
             id,
             ledger: place.folder.join(format!("{number}.ledger")),
+            setup,
         };
-        let log = File::create(place.folder.join(format!("{number}.log"))).unwrap();
+        // One that is started again writes behind what its predecessor wrote.
+        let log = place.folder.join(format!("{number}.log"));
+        let log = File::options().create(true).append(true).open(log).unwrap();
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "instance_process::serves_if_it_is_told_to"])
             .arg("--nocapture")
@@ -159,6 +272,35 @@ impl Instance {
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+    }
+
+    /// Asks the process to end, as an operator does.
+    pub(crate) fn terminate(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// Ends the process without a word, and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits until the process has ended by itself; whether it ended well.
+    pub(crate) async fn ended(&mut self) -> bool {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.success();
+            }
+            assert!(tokio::time::Instant::now() < deadline, "it does not end");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Ends the process in good order: nothing that it was sent is left undone.
+    pub(crate) async fn finish(mut self) -> bool {
+        drop(self.child.stdin.take());
+        self.ended().await
     }
 
     /// Lets a frozen process go on.
