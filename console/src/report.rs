@@ -276,7 +276,7 @@ impl From<CallError> for Failure {
         let exit = match &error {
             CallError::NoInstance { known: 0, .. } => Exit::NothingMatched,
             CallError::NoInstance { .. } => Exit::Unreachable,
-            CallError::Failed { source, .. } if source.is_deadline() => Exit::TimedOut,
+            CallError::Failed { failure, .. } if failure.is_deadline() => Exit::TimedOut,
             _ => Exit::Failed,
         };
         Self::of(exit, error)

@@ -12,5 +12,5 @@ mod timer;
 pub mod typed;
 
 pub use conn::{ConnectOptions, Connection, Expected, Reply, Request, RequestInfo};
-pub use error::{CallFailure, Code, ConnectError, Ended, Outcome, Peer, Why};
+pub use error::{CallFailure, Called, Code, ConnectError, Ended, Outcome, Peer, Why};
 pub use server::Limits;

@@ -20,4 +20,4 @@ pub use config::{ConfigError, Listen, PORTS, SUPERVISED_VARIABLE, ServiceConfig}
 pub use context::{Context, ServiceError, ServiceInfo};
 pub use error::StartError;
 pub use lifecycle::{Service, Stopper};
-pub use method::Completed;
+pub use method::{Completed, MethodOptions, OnHangUp};

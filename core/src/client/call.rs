@@ -33,11 +33,13 @@ pub(super) const ATTEMPTS: u32 = 3;
 pub struct CallOptions {
     /// How long the call may take, retries included.
     pub deadline: Duration,
-    /// Whether the method may run twice, so that an unknown outcome is tried again.
+    /// Whether the method may run twice, so that an unknown outcome is tried again. It is, whatever
+    /// stands here, where the service declares the method so
+    /// ([`MethodOptions::idempotent`](crate::service::MethodOptions::idempotent)).
     pub idempotent: bool,
     /// After how long without an answer the same request goes to a second instance as well; the
-    /// first answer counts, and the other request is given up. Takes effect for idempotent calls
-    /// only, and costs the retry budget. A good value is the method's 95th percentile.
+    /// first answer counts, and the other request is given up. Takes effect for calls with
+    /// `idempotent` only, and costs the retry budget. A good value is the method's 95th percentile.
     pub hedge: Option<Duration>,
     /// The request's id; a random one if none is given. Pass the caller's on in composite services.
     pub request_id: Option<String>,
@@ -139,11 +141,6 @@ impl ServiceClient {
         I: Serialize + ?Sized,
         O: DeserializeOwned,
     {
-        if self.query().needs_stats() {
-            return Err(CallError::Measurements {
-                query: self.query().to_string(),
-            });
-        }
         let CallOptions {
             deadline,
             idempotent,
@@ -159,11 +156,16 @@ impl ServiceClient {
                 .unwrap_or_else(|| uuid::Uuid::new_v4().to_string())
                 .into(),
         };
+        if self.query().needs_stats() {
+            let query = self.query().to_string();
+            return Err(CallError::Measurements { call, query });
+        }
         let input = match rpc::typed::encode(input) {
             Ok(input) => input,
             Err(source) => {
                 return Err(CallError::Parameter {
                     call,
+                    query: self.query().to_string(),
                     source: Box::new(source),
                 });
             }
@@ -180,15 +182,11 @@ impl ServiceClient {
         };
         let (peer, reply) = self.run(&plan).await?;
         if let Some(message) = reply.service_error {
-            return Err(CallError::Service {
-                call: plan.call,
-                service: Arc::clone(peer.instance.service()),
-                address: peer.address,
-                message,
-            });
+            let called = Box::new(peer.called(&plan.call));
+            return Err(CallError::Service { called, message });
         }
         rpc::typed::decode(&reply.output).map_err(|source| CallError::Result {
-            call: plan.call,
+            called: Box::new(peer.called(&plan.call)),
             source: Box::new(source),
         })
     }
@@ -220,9 +218,10 @@ impl ServiceClient {
                 Attempt::Failed(failure) => failure,
             };
             attempts += 1 + u32::from(sent.other.is_some());
+            let asked = [Some(&peer), sent.other.as_ref()];
             let again = match failure.retry() {
                 Retry::Safe => true,
-                Retry::IfIdempotent => plan.idempotent,
+                Retry::IfIdempotent => plan.idempotent || is_declared(asked, &plan.call.method),
                 Retry::Never => false,
             };
             let failure = less_certain(known.take(), failure);
@@ -230,9 +229,8 @@ impl ServiceClient {
             let late = Instant::now() >= deadline;
             if !again || late || attempts >= ATTEMPTS || !self.shared.calls.spend_retry() {
                 return Err(CallError::Failed {
-                    call: plan.call.clone(),
                     attempts,
-                    source: Box::new(failure),
+                    failure: Box::new(failure),
                 });
             }
             tried.push(peer.instance.id());
@@ -242,15 +240,13 @@ impl ServiceClient {
     }
 
     fn gave_up(&self, plan: &CallPlan, attempts: u32, known: Option<CallFailure>) -> CallError {
-        let call = plan.call.clone();
         match known {
-            Some(source) => CallError::Failed {
-                call,
+            Some(failure) => CallError::Failed {
                 attempts,
-                source: Box::new(source),
+                failure: Box::new(failure),
             },
             None => CallError::NoInstance {
-                call,
+                call: plan.call.clone(),
                 query: self.query().to_string(),
                 known: self.known(),
                 within: plan.within,
@@ -278,6 +274,12 @@ pub(super) struct CallPlan {
     pub(super) hedge: Option<Duration>,
     origin: Option<String>,
     traceparent: Option<String>,
+}
+
+/// Whether everybody who got a request declares that `method` may run twice.
+fn is_declared(asked: [Option<&Arc<Peer>>; 2], method: &str) -> bool {
+    let mut asked = asked.into_iter().flatten();
+    asked.all(|peer| peer.declares_idempotent(method))
 }
 
 /// One request to one instance; `number` counts those that went before.

@@ -7,7 +7,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -15,12 +15,13 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::balance::{Availability, Candidate, Nearness};
+use super::error::CallId;
 use super::figures::Totals;
 use super::health::{Health, Trouble};
 use crate::instance::{Instance, State};
 use crate::metrics::{InstanceMetrics, signed};
 use crate::registry::snapshot::Snapshot;
-use crate::rpc::{ConnectError, Connection, Ended};
+use crate::rpc::{Called, ConnectError, Connection, Ended};
 
 mod connecting;
 
@@ -44,6 +45,8 @@ pub(super) struct Peer {
     attempts: AtomicU64,
     ejections: AtomicU64,
     totals: Arc<Totals>,
+    /// The methods of which its process says that they may run twice, once it was asked.
+    idempotent: OnceLock<Box<[String]>>,
     state: Mutex<PeerState>,
     /// Told when an attempt to connect is over, however it went.
     settled: Notify,
@@ -151,6 +154,7 @@ impl Peer {
             attempts: AtomicU64::new(0),
             ejections: AtomicU64::new(0),
             totals,
+            idempotent: OnceLock::new(),
             state: Mutex::new(PeerState {
                 health: Health::new(trouble, now),
                 standing: None,
@@ -190,6 +194,23 @@ impl Peer {
     /// Whether a connection stands, so that a suspect instance may still be called.
     pub(super) fn is_connected(&self) -> bool {
         self.state().open_connection().is_some()
+    }
+
+    /// Whether its service declares that `method` may run twice.
+    pub(super) fn declares_idempotent(&self, method: &str) -> bool {
+        let declared = self.idempotent.get();
+        declared.is_some_and(|declared| declared.iter().any(|name| name == method))
+    }
+
+    /// What errors of a call that it answered name.
+    pub(super) fn called(&self, call: &CallId) -> Called {
+        Called {
+            service: self.instance.service().to_string(),
+            method: call.method.to_string(),
+            instance: Some(self.instance.id()),
+            address: self.address,
+            request_id: call.request_id.to_string(),
+        }
     }
 
     /// What is measured of it.
@@ -331,6 +352,8 @@ impl Peer {
     /// A connection stands: it can be called.
     fn stands(self: &Arc<Self>, connection: Connection) {
         let now = Instant::now();
+        self.idempotent
+            .get_or_init(|| connection.handshake().idempotent.clone().into());
         let mut state = self.state();
         if state.way == Way::Down {
             state.since = now;

@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use self::driver::Driver;
 use self::state::{Admitted, Outcome, Shared};
-use super::error::{CallFailure, Code, ConnectError, Ended, Peer, Why};
+use super::error::{CallFailure, Called, Code, ConnectError, Ended, Peer, Why};
 use super::frame::{FrameBuffer, MAX_FRAME};
 use super::message::{ClientHandshake, ServiceHandshake};
 use super::server::poll_read;
@@ -248,41 +248,40 @@ impl Connection {
         self.handle.shared.ended()
     }
 
-    fn not_sent(&self, request: &Request<'_>, why: Why) -> CallFailure {
-        CallFailure::NotSent {
+    /// What errors name.
+    fn called(&self, request: &Request<'_>) -> Called {
+        Called {
             service: request.service.to_owned(),
             method: request.method.to_owned(),
+            instance: self.handshake().uuid.parse().ok(),
             address: self.address(),
-            why,
+            request_id: request.info.request_id.to_owned(),
         }
     }
 
+    fn not_sent(&self, request: &Request<'_>, why: Why) -> CallFailure {
+        let called = Box::new(self.called(request));
+        CallFailure::NotSent { called, why }
+    }
+
     fn judge(&self, request: &Request<'_>, outcome: Outcome) -> Result<Reply, CallFailure> {
-        let service = || request.service.to_owned();
-        let method = || request.method.to_owned();
-        let address = self.address();
+        let called = || Box::new(self.called(request));
         Err(match outcome {
             Outcome::Answer(reply) => return Ok(reply),
             Outcome::NotSent(why) => self.not_sent(request, why),
             Outcome::Unknown(why) => CallFailure::Unknown {
-                service: service(),
-                method: method(),
-                address,
+                called: called(),
                 why,
             },
             Outcome::Refused { code, message } => {
                 match code.filter(|code| code.is_not_executed()) {
                     Some(code) => CallFailure::NotExecuted {
-                        service: service(),
-                        method: method(),
-                        address,
+                        called: called(),
                         code,
                         message,
                     },
                     None => CallFailure::Rejected {
-                        service: service(),
-                        method: method(),
-                        address,
+                        called: called(),
                         code,
                         message,
                     },

@@ -146,57 +146,75 @@ pub enum Ended {
     Document(#[from] ScanError),
 }
 
+/// Which request, of which instance: what every failure of a call names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Called {
+    /// The service.
+    pub service: String,
+    /// The method.
+    pub method: String,
+    /// The instance's id; `None` where the peer does not say it.
+    pub instance: Option<InstanceId>,
+    /// Where the instance is.
+    pub address: SocketAddr,
+    /// The request's id, as it stands in the logs of both sides; empty where it had none.
+    pub request_id: String,
+}
+
+impl fmt::Display for Called {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            service,
+            method,
+            instance,
+            address,
+            request_id,
+        } = self;
+        write!(formatter, "`{method}` of `{service}` at {address}")?;
+        match instance {
+            Some(instance) if request_id.is_empty() => write!(formatter, " (instance {instance})"),
+            Some(instance) => write!(formatter, " (instance {instance}, request {request_id})"),
+            None if request_id.is_empty() => Ok(()),
+            None => write!(formatter, " (request {request_id})"),
+        }
+    }
+}
+
 /// Why a call brought no answer of the method.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallFailure {
     /// No whole request reached the socket.
-    #[error("`{method}` was not sent to `{service}` at {address}: {why}")]
+    #[error("{called} was not sent: {why}")]
     NotSent {
-        /// The service that was to be called.
-        service: String,
-        /// The method that was to be called.
-        method: String,
-        /// Where.
-        address: SocketAddr,
+        /// Which request, and to whom.
+        called: Box<Called>,
         /// What came between.
         why: Why,
     },
     /// The service says that it did not run the method.
-    #[error("`{service}` at {address} did not run `{method}`: {message}")]
+    #[error("{called} was not executed: {message}")]
     NotExecuted {
-        /// The service that was called.
-        service: String,
-        /// The method that was called.
-        method: String,
-        /// Where.
-        address: SocketAddr,
+        /// Which request, and of whom.
+        called: Box<Called>,
         /// Which promise it made.
         code: Code,
         /// Its words.
         message: String,
     },
     /// The request was sent, or may have been, and there is no answer.
-    #[error("the outcome of `{method}` of `{service}` at {address} is unknown: {why}")]
+    #[error("the outcome of {called} is unknown: {why}")]
     Unknown {
-        /// The service that was called.
-        service: String,
-        /// The method that was called.
-        method: String,
-        /// Where.
-        address: SocketAddr,
+        /// Which request, and of whom.
+        called: Box<Called>,
         /// What came between.
         why: Why,
     },
     /// The service refused the request itself; it would refuse it again.
-    #[error("`{service}` at {address} refused `{method}`: {message}")]
+    #[error("{called} was refused ({}): {message}", self.outcome())]
     Rejected {
-        /// The service that was called.
-        service: String,
-        /// The method that was called.
-        method: String,
-        /// Where.
-        address: SocketAddr,
+        /// Which request, and of whom.
+        called: Box<Called>,
         /// Why; `None` from peers that do not say it in a word.
         code: Option<Code>,
         /// Its words.
@@ -239,6 +257,16 @@ impl fmt::Display for Why {
 }
 
 impl CallFailure {
+    /// Which request failed, and of whom.
+    pub fn called(&self) -> &Called {
+        match self {
+            Self::NotSent { called, .. }
+            | Self::NotExecuted { called, .. }
+            | Self::Unknown { called, .. }
+            | Self::Rejected { called, .. } => called,
+        }
+    }
+
     /// Whether the same request may be sent again, here or elsewhere.
     pub fn retry(&self) -> Retry {
         match self {

@@ -145,6 +145,11 @@ impl fmt::Debug for Begun {
 
 /// The methods of a service.
 pub trait Dispatch: Send + Sync + 'static {
+    /// The methods that may run twice, which handshakes tell.
+    fn idempotent(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Begins a call.
     ///
     /// # Errors

@@ -27,6 +27,9 @@ pub const PING: &str = "Skynet.Ping";
 /// The `seq` of a notice, which answers nothing.
 pub const NOTICE_SEQ: i64 = -1;
 
+/// How many names a handshake may list; further ones are passed over.
+const MOST_NAMES: usize = 1024;
+
 /// What a service says first on a connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServiceHandshake {
@@ -43,6 +46,9 @@ pub struct ServiceHandshake {
     /// How many calls of the connection run at once; what is sent beyond is not read before one
     /// has ended. 0 from peers that do not say it.
     pub max_calls: i64,
+    /// The methods that may run twice, so that a call of unknown outcome may be made again; empty
+    /// from peers that do not say it.
+    pub idempotent: Vec<String>,
 }
 
 /// What a client says first.
@@ -149,6 +155,11 @@ impl ServiceHandshake {
                 b"version" => read.version = text().unwrap_or(read.version),
                 b"uuid" => read.uuid = text().unwrap_or(read.uuid),
                 b"maxcalls" => read.max_calls = value.integer().unwrap_or(read.max_calls),
+                b"idempotent" => {
+                    let elements = value.array().into_iter().flat_map(Fields::of);
+                    let names = elements.filter_map(|(_, name)| name.text().map(owned));
+                    read.idempotent = names.take(MOST_NAMES).collect();
+                }
                 _ => {}
             }
         }

@@ -15,7 +15,7 @@ use super::config::{Listen, PORTS, ServiceConfig};
 use super::context::{Context, ServiceError, ServiceInfo};
 use super::error::StartError;
 use super::lifecycle::{self, Service};
-use super::method::{Completed, Method, OnCalled, OnCompleted, Typed};
+use super::method::{Completed, Declared, MethodOptions, OnCalled, OnCompleted, Typed};
 use crate::instance::InstanceId;
 use crate::registry::Registry;
 use crate::rpc::Limits;
@@ -64,7 +64,7 @@ pub struct Builder {
     pub(super) limits: Limits,
     pub(super) allow_insecure: bool,
     pub(super) drain: (Duration, Duration),
-    pub(super) methods: Vec<(Arc<str>, Box<dyn Method>)>,
+    pub(super) methods: Vec<Declared>,
     pub(super) callbacks: Callbacks,
     pub(super) on_called: Option<OnCalled>,
     pub(super) on_completed: Option<OnCompleted>,
@@ -231,11 +231,12 @@ impl Builder {
 
     /// Adds a method: an async function from a parameter to a result, both made of BSON by serde.
     ///
-    /// It runs to its end also when the client hangs up; [`Context::cancelled`] tells. What waits
-    /// must be awaited; what computes for long belongs into `tokio::task::spawn_blocking`. A later
-    /// method of the same name replaces the earlier one.
+    /// It runs to its end also when the client hangs up; [`Context::cancelled`] tells, and
+    /// [`Builder::method_with`] chooses otherwise. What waits must be awaited; what computes for long
+    /// belongs into `tokio::task::spawn_blocking`. A later method of the same name replaces the
+    /// earlier one.
     #[must_use]
-    pub fn method<F, I, R, O, E>(mut self, name: &str, function: F) -> Self
+    pub fn method<F, I, R, O, E>(self, name: &str, function: F) -> Self
     where
         F: Fn(Context, I) -> R + Send + Sync + 'static,
         I: DeserializeOwned + 'static,
@@ -243,8 +244,43 @@ impl Builder {
         O: Serialize + 'static,
         E: Into<ServiceError> + 'static,
     {
-        self.methods
-            .push((name.into(), Box::new(Typed::new(function))));
+        self.method_with(name, MethodOptions::default(), function)
+    }
+
+    /// Adds a method, and says what clients and the service may take for granted of it.
+    ///
+    /// ```
+    /// use skynet::service::{Context, MethodOptions, OnHangUp, Service, ServiceError};
+    ///
+    /// let lookup = MethodOptions {
+    ///     idempotent: true,
+    ///     on_hang_up: OnHangUp::Cancel,
+    /// };
+    /// let service = Service::builder("Phonebook").method_with(
+    ///     "Find",
+    ///     lookup,
+    ///     |_: Context, name: String| async move { Err::<String, _>(ServiceError::new(name)) },
+    /// );
+    /// ```
+    #[must_use]
+    pub fn method_with<F, I, R, O, E>(
+        mut self,
+        name: &str,
+        options: MethodOptions,
+        function: F,
+    ) -> Self
+    where
+        F: Fn(Context, I) -> R + Send + Sync + 'static,
+        I: DeserializeOwned + 'static,
+        R: Future<Output = Result<O, E>> + Send + 'static,
+        O: Serialize + 'static,
+        E: Into<ServiceError> + 'static,
+    {
+        self.methods.push(Declared {
+            name: name.into(),
+            options,
+            method: Box::new(Typed::new(function)),
+        });
         self
     }
 

@@ -354,7 +354,7 @@ pub(super) async fn start(
         address: listener.local_addr().map_err(listen)?,
         admin_address: admin::address(admin_listener.as_ref()).map_err(listen)?,
     };
-    let figures = Arc::new(Figures::new(builder.methods.iter().map(|(name, _)| name)));
+    let figures = Arc::new(Figures::new(builder.methods.iter().map(|it| &it.name)));
     let who = Arc::new(Who::new(info.clone()));
     let common = Arc::new(Common {
         who: Arc::clone(&who),

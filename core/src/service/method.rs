@@ -26,6 +26,29 @@ use crate::rpc::handler::{Answer, Begun, Dispatch, Incoming, Refusal, RunningCal
 /// How many calls of a method get a task at once after one of its polls took long.
 const SUSPICION: u32 = 1000;
 
+/// What a service declares of a method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MethodOptions {
+    /// Whether it may run twice for one request. The service's handshakes say so, and clients then
+    /// try a call again though its outcome is unknown.
+    pub idempotent: bool,
+    /// What becomes of a call whose caller waits no more.
+    pub on_hang_up: OnHangUp,
+}
+
+/// What becomes of a call whose caller waits no more: its connection has ended, or, as far as it told
+/// one, its deadline has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnHangUp {
+    /// It runs to its end; [`Context::cancelled`] tells it, if it asks. Right for what must not stop
+    /// half way.
+    #[default]
+    RunOn,
+    /// It is dropped where it waits, at its next `await`. Right for what only reads. What it has
+    /// spawned runs on.
+    Cancel,
+}
+
 /// How a method ended, for [`crate::service::Builder::on_method_completed`].
 #[derive(Debug, Clone, Copy)]
 pub struct Completed<'a> {
@@ -48,12 +71,20 @@ pub(super) struct Common {
     pub(super) on_completed: Option<OnCompleted>,
 }
 
+/// A method as it was declared.
+pub(super) struct Declared {
+    pub(super) name: Arc<str>,
+    pub(super) options: MethodOptions,
+    pub(super) method: Box<dyn Method>,
+}
+
 /// One method in the table.
 pub(super) struct Entry {
     name: Arc<str>,
     common: Arc<Common>,
     method: Box<dyn Method>,
     calls: Arc<Calls>,
+    options: MethodOptions,
     /// Calls that get a task at once, because the method was seen to compute for long.
     suspicion: AtomicU32,
 }
@@ -84,14 +115,20 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(methods: Vec<(Arc<str>, Box<dyn Method>)>, common: &Arc<Common>) -> Self {
-        let entries = methods.into_iter().filter_map(|(name, method)| {
+    pub(super) fn new(methods: Vec<Declared>, common: &Arc<Common>) -> Self {
+        let entries = methods.into_iter().filter_map(|declared| {
+            let Declared {
+                name,
+                options,
+                method,
+            } = declared;
             let key = name.as_bytes().into();
             let entry = Entry {
                 calls: Arc::clone(common.figures.method(&name)?),
                 name,
                 common: Arc::clone(common),
                 method,
+                options,
                 suspicion: AtomicU32::new(0),
             };
             Some((key, Arc::new(entry)))
@@ -103,6 +140,14 @@ impl Table {
 }
 
 impl Dispatch for Table {
+    fn idempotent(&self) -> Vec<String> {
+        let entries = self.entries.values();
+        let declared = entries.filter(|entry| entry.options.idempotent);
+        let mut names: Vec<String> = declared.map(|entry| entry.name().to_owned()).collect();
+        names.sort_unstable();
+        names
+    }
+
     fn begin(&self, incoming: Incoming<'_>) -> Result<Begun, Refusal> {
         let Some(entry) = self.entries.get(incoming.method) else {
             let name = String::from_utf8_lossy(incoming.method);
@@ -181,8 +226,11 @@ where
         );
         let future = span.in_scope(|| (self.function)(context.clone(), input));
         count.end = End::Cancelled;
+        let hang_up = (context.entry().options.on_hang_up == OnHangUp::Cancel)
+            .then(|| hang_up(context.clone()));
         Ok(Box::pin(Running {
             future,
+            hang_up,
             span,
             count,
         }))
@@ -227,11 +275,25 @@ impl Drop for Count {
     }
 }
 
+/// How much longer than its deadline a call may run: its caller, whose clock began earlier and counts
+/// finer, shall say itself that the deadline passed.
+const GRACE: Duration = Duration::from_millis(50);
+
+/// Waits until nobody waits for the call any more.
+fn hang_up(context: Context) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        context.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    })
+}
+
 pin_project_lite::pin_project! {
     /// A call of a typed method.
     struct Running<R> {
         #[pin]
         future: R,
+        // Ready when nobody waits any more, where that ends the call.
+        hang_up: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
         span: tracing::Span,
         count: Count,
     }
@@ -254,7 +316,15 @@ where
         count.end = End::Panicked;
         let Poll::Ready(result) = this.future.poll(task) else {
             count.end = End::Cancelled;
-            return Poll::Pending;
+            let hung_up = this.hang_up.as_mut();
+            if hung_up.is_none_or(|hung_up| hung_up.as_mut().poll(task).is_pending()) {
+                return Poll::Pending;
+            }
+            let method = count.context.method();
+            tracing::debug!(method, "nobody waits for a call any more, it is given up");
+            let text = format!("method \"{method}\" was given up: nobody waits for it any more");
+            answer.refuse(&Refusal::new(Code::Internal, text));
+            return Poll::Ready(());
         };
         let result = result.map_err(Into::into);
         if let Some(completed) = &count.context.entry().common.on_completed {

@@ -139,8 +139,8 @@ async fn errors_of_the_method_come_back_once_and_name_the_instance() {
     assert_eq!(failed.retry(), Retry::Never);
     assert!(matches!(
         &failed,
-        CallError::Service { address, message, .. }
-            if *address == running.address() && message == "it failed"
+        CallError::Service { called, message }
+            if called.address == running.address() && message == "it failed"
     ));
     let unknown = service
         .call::<_, Text>("Nope", &nothing())

@@ -161,8 +161,10 @@ async fn header_errors_fail_their_call_only() {
     assert_eq!(
         failure.to_string(),
         format!(
-            "`Wrong` at {} refused `Upcase`: rpc: can't find service Wrong.Forward",
-            service.address()
+            "`Upcase` of `Wrong` at {} (instance {}) was refused (not executed): \
+             rpc: can't find service Wrong.Forward",
+            service.address(),
+            service.id()
         )
     );
     let broken = call_with(&connection, "Upcase", b"xx", RequestInfo::default()).await;

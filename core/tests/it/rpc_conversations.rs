@@ -192,7 +192,10 @@ async fn a_client_says_what_the_original_said() {
             "C2" => assert_eq!(reply.unwrap().service_error.as_deref(), Some("it failed")),
             "C4" => assert_eq!(
                 reply.unwrap_err().to_string(),
-                format!("`{service}` at {address} refused `Nope`: No such method \"Nope\"")
+                format!(
+                    "`Nope` of `{service}` at {address} (request {id}) was refused (unknown): \
+                     No such method \"Nope\""
+                )
             ),
             _ => assert!(reply.unwrap().service_error.is_none()),
         }

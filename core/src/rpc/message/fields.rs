@@ -96,6 +96,11 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// A field that is an array: a document whose names say nothing.
+    pub fn array(self) -> Option<&'a [u8]> {
+        (self.kind == 0x04).then_some(self.bytes)
+    }
+
     /// A field that is a document.
     pub fn document(self) -> Option<&'a [u8]> {
         (self.kind == 0x03).then_some(self.bytes)

@@ -51,6 +51,16 @@ impl<'a> Writer<'a> {
         self.buffer.push(0);
     }
 
+    /// An array of texts.
+    fn texts(&mut self, element: &[u8], texts: &[String]) {
+        self.buffer.extend_from_slice(element);
+        let mut array = Writer::begin(self.buffer);
+        for (index, text) in texts.iter().enumerate() {
+            array.text(format!("\x02{index}\0").as_bytes(), text.as_bytes());
+        }
+        array.end();
+    }
+
     fn int64(&mut self, element: &[u8], number: i64) {
         self.buffer.extend_from_slice(element);
         self.buffer.extend_from_slice(&number.to_le_bytes());
@@ -97,6 +107,9 @@ impl ServiceHandshake {
         }
         if self.max_calls > 0 {
             writer.int64(b"\x12maxcalls\0", self.max_calls);
+        }
+        if !self.idempotent.is_empty() {
+            writer.texts(b"\x04idempotent\0", &self.idempotent);
         }
         writer.end();
     }

@@ -100,6 +100,7 @@ where
         version: shared.version.to_string(),
         uuid: shared.id().to_string(),
         max_calls: i64::try_from(shared.limits.per_connection).unwrap_or(i64::MAX),
+        idempotent: shared.dispatch.idempotent(),
     }
     .write(&mut bytes);
     stream.write_all(&bytes).await.map_err(broken)?;
