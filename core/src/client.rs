@@ -37,6 +37,7 @@ mod health;
 mod hedge;
 mod life;
 mod listener;
+mod many;
 mod peer;
 mod policy;
 mod pool;
@@ -45,6 +46,7 @@ mod retry;
 pub use call::{CallOptions, DEFAULT_DEADLINE};
 pub use error::{CallError, CallId};
 pub use listener::{InstanceChange, InstanceListener};
+pub use many::{AT_MOST, Answers, ManyCalls};
 pub use policy::Policy;
 
 /// Where a client stands, so that it prefers what is near.

@@ -8,6 +8,7 @@
 mod client;
 mod demo_services;
 mod instance_process;
+mod many_calls;
 mod method_options;
 mod metrics;
 mod registry_access;
