@@ -14,6 +14,7 @@ mod figures;
 mod lifecycle;
 mod method;
 mod signals;
+mod trust;
 
 pub use builder::Builder;
 pub use config::{ConfigError, Listen, PORTS, SUPERVISED_VARIABLE, ServiceConfig};
@@ -21,3 +22,4 @@ pub use context::{Context, ServiceError, ServiceInfo};
 pub use error::StartError;
 pub use lifecycle::{Service, Stopper};
 pub use method::{Completed, MethodOptions, OnHangUp};
+pub use trust::{Network, NetworkError};

@@ -16,6 +16,7 @@ use super::context::{Context, ServiceError, ServiceInfo};
 use super::error::StartError;
 use super::lifecycle::{self, Service};
 use super::method::{Completed, Declared, MethodOptions, OnCalled, OnCompleted, Typed};
+use super::trust::Network;
 use crate::instance::InstanceId;
 use crate::registry::Registry;
 use crate::rpc::Limits;
@@ -64,6 +65,7 @@ pub struct Builder {
     pub(super) limits: Limits,
     pub(super) allow_insecure: bool,
     pub(super) drain: (Duration, Duration),
+    pub(super) trusted: Vec<Network>,
     pub(super) methods: Vec<Declared>,
     pub(super) callbacks: Callbacks,
     pub(super) on_called: Option<OnCalled>,
@@ -101,6 +103,7 @@ impl Builder {
             limits: Limits::default(),
             allow_insecure: false,
             drain: (DRAIN_LEAST, DRAIN_MOST),
+            trusted: Vec::new(),
             methods: Vec::new(),
             callbacks: Callbacks::default(),
             on_called: None,
@@ -191,6 +194,14 @@ impl Builder {
     #[must_use]
     pub fn allow_insecure(mut self, allow: bool) -> Self {
         self.allow_insecure = allow;
+        self
+    }
+
+    /// Believes clients at these addresses about where a request came from in the first place: other
+    /// services, that is, which call on somebody's behalf. Nobody is believed unless it is said.
+    #[must_use]
+    pub fn trust(mut self, network: Network) -> Self {
+        self.trusted.push(network);
         self
     }
 

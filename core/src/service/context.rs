@@ -60,6 +60,7 @@ pub struct Context {
 pub(super) struct Call {
     pub(super) entry: Arc<Entry>,
     request_id: String,
+    origin: Option<Box<str>>,
     traceparent: Option<Box<str>>,
     retry_count: u32,
     deadline: Option<Instant>,
@@ -70,11 +71,14 @@ impl Context {
     pub(super) fn new(entry: &Arc<Entry>, incoming: &Incoming<'_>) -> Self {
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         let info = &incoming.info;
+        let address = incoming.client.address().ip();
+        let believed = !info.origin_address.is_empty() && entry.trusts(address);
         let traceparent = (!info.traceparent.is_empty()).then(|| text(info.traceparent).into());
         Self {
             call: Arc::new(Call {
                 entry: Arc::clone(entry),
                 request_id: text(info.request_id),
+                origin: believed.then(|| text(info.origin_address).into()),
                 traceparent,
                 retry_count: u32::try_from(info.retry_count.max(0)).unwrap_or(u32::MAX),
                 deadline: incoming.deadline,
@@ -92,9 +96,12 @@ impl Context {
         &self.call.request_id
     }
 
-    /// Where the request came from, `ip:port`. As in the original no client is trusted to say it.
+    /// Where the first request of the chain came from, `ip:port`: what the client says if it is
+    /// [trusted](crate::service::Builder::trust), and otherwise, as in the original, the client
+    /// itself.
     pub fn origin(&self) -> &str {
-        self.call.client.address_text()
+        let said = self.call.origin.as_deref();
+        said.unwrap_or_else(|| self.call.client.address_text())
     }
 
     /// How many times the client had tried before.

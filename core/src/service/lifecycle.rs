@@ -359,6 +359,7 @@ pub(super) async fn start(
     let common = Arc::new(Common {
         who: Arc::clone(&who),
         figures: Arc::clone(&figures),
+        trusted: std::mem::take(&mut builder.trusted),
         on_called: builder.on_called.take(),
         on_completed: builder.on_completed.take(),
     });

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 
 use super::context::{Context, ServiceError, ServiceInfo, Who};
 use super::figures::{Calls, End, Figures};
+use super::trust::Network;
 use crate::rpc::error::Code;
 use crate::rpc::handler::{Answer, Begun, Dispatch, Incoming, Refusal, RunningCall};
 
@@ -67,6 +69,8 @@ pub(super) type OnCompleted = Box<dyn Fn(Completed<'_>) + Send + Sync>;
 pub(super) struct Common {
     pub(super) who: Arc<Who>,
     pub(super) figures: Arc<Figures>,
+    /// Whose word about where a request came from is taken.
+    pub(super) trusted: Vec<Network>,
     pub(super) on_called: Option<OnCalled>,
     pub(super) on_completed: Option<OnCompleted>,
 }
@@ -96,6 +100,12 @@ impl Entry {
 
     pub(super) fn service(&self) -> &ServiceInfo {
         self.common.who.info()
+    }
+
+    /// Whether a client at this address is believed about where a request came from.
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
+        let mut trusted = self.common.trusted.iter();
+        trusted.any(|network| network.contains(address))
     }
 
     /// Whether the next call had better have a task.

@@ -6,6 +6,7 @@
 )]
 
 mod client;
+mod composite;
 mod demo_services;
 mod instance_process;
 mod many_calls;
