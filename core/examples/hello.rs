@@ -1,4 +1,4 @@
-//! A client: `cargo run -p skynet --example client -- hello`, with the service running.
+//! The smallest client: `cargo run -p skynet --example hello -- hello`, with the service running.
 
 use serde::{Deserialize, Serialize};
 use skynet::client::Client;
