@@ -42,6 +42,8 @@ mod peer;
 mod policy;
 mod pool;
 mod retry;
+#[cfg(test)]
+mod shares;
 
 pub use call::{CallOptions, DEFAULT_DEADLINE};
 pub use error::{CallError, CallId};
@@ -258,8 +260,14 @@ impl ServiceClient {
         self.peers().len()
     }
 
-    /// Waits until an instance can be chosen, and chooses.
-    async fn choose_or_wait(&self, key: u64, tried: &[InstanceId]) -> Arc<Peer> {
+    /// Waits until an instance can be chosen, and chooses; `None` only for who would rather fail, when
+    /// instances are known and none can be reached.
+    async fn choose_or_wait(
+        &self,
+        key: u64,
+        tried: &[InstanceId],
+        fail_fast: bool,
+    ) -> Option<Arc<Peer>> {
         let shared = &self.shared;
         let mut changes = shared.changes.clone();
         loop {
@@ -268,8 +276,9 @@ impl ServiceClient {
             // From here on, no news is missed.
             news.as_mut().enable();
             changes.mark_unchanged();
-            if let Some(peer) = self.choose(key, tried) {
-                return peer;
+            let chosen = self.choose(key, tried);
+            if chosen.is_some() || (fail_fast && self.known() > 0) {
+                return chosen;
             }
             tokio::select! {
                 () = news => {}

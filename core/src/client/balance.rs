@@ -1,7 +1,7 @@
 //! Which instances may get the next call, and which one gets it. Pure.
 //!
 //! Invariants: nothing that is unreachable is ever chosen; ejection is ignored when it would leave
-//! less than half; whoever was ejected for long enough gets the next call, which shows whether it is
+//! less than half; whoever was left alone for long enough gets the next call, which shows whether it is
 //! back; the caller's own region comes first while enough of it is usable; an instance
 //! that has just come gets its share by and by (but keys stay with their owner, however new). Among
 //! those that are left, the policy chooses.
@@ -20,7 +20,7 @@ pub(super) enum Nearness {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Availability {
     Usable,
-    /// It was ejected for long enough: one call is to show whether it is back.
+    /// It was left alone for long enough: one call is to show whether it is back.
     Due,
     /// It failed too often of late.
     Ejected,

@@ -41,6 +41,9 @@ pub struct CallOptions {
     /// first answer counts, and the other request is given up. Takes effect for calls with
     /// `idempotent` only, and costs the retry budget. A good value is the method's 95th percentile.
     pub hedge: Option<Duration>,
+    /// Whether the call fails at once when instances are known and none can be reached, instead of
+    /// waiting for one until the deadline. While none is known at all, it waits in any case.
+    pub fail_fast: bool,
     /// The request's id; a random one if none is given. Pass the caller's on in composite services.
     pub request_id: Option<String>,
     /// The address that the request came from in the first place, if this call serves another.
@@ -58,6 +61,7 @@ impl Default for CallOptions {
             deadline: DEFAULT_DEADLINE,
             idempotent: false,
             hedge: None,
+            fail_fast: false,
             request_id: None,
             origin: None,
             traceparent: None,
@@ -75,6 +79,7 @@ impl CallOptions {
             deadline: context.deadline().map_or(DEFAULT_DEADLINE, left),
             idempotent: false,
             hedge: None,
+            fail_fast: false,
             request_id: Some(context.request_id().to_owned()),
             origin: Some(context.origin().to_owned()),
             traceparent: context.traceparent().map(str::to_owned),
@@ -145,6 +150,7 @@ impl ServiceClient {
             deadline,
             idempotent,
             hedge,
+            fail_fast,
             request_id,
             origin,
             traceparent,
@@ -177,6 +183,7 @@ impl ServiceClient {
             within: deadline,
             idempotent,
             hedge: hedge.filter(|_| idempotent),
+            fail_fast,
             origin,
             traceparent,
         };
@@ -201,8 +208,8 @@ impl ServiceClient {
         // What is known of the call, of all attempts so far.
         let mut known: Option<CallFailure> = None;
         loop {
-            let chosen = timeout_at(deadline, self.choose_or_wait(plan.key, &tried)).await;
-            let Ok(peer) = chosen else {
+            let choosing = self.choose_or_wait(plan.key, &tried, plan.fail_fast);
+            let Ok(Some(peer)) = timeout_at(deadline, choosing).await else {
                 return Err(self.gave_up(plan, attempts, known));
             };
             let sent = self
@@ -272,6 +279,7 @@ pub(super) struct CallPlan {
     idempotent: bool,
     /// Only of idempotent calls.
     pub(super) hedge: Option<Duration>,
+    fail_fast: bool,
     origin: Option<String>,
     traceparent: Option<String>,
 }

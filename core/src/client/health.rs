@@ -4,8 +4,9 @@
 //! counts at once, a fast one only with time. Failures count as slow answers. Ejection follows the
 //! figures of the design: five in a row, or half of at least twenty within ten seconds; ten seconds
 //! the first time, longer each time, five minutes at most, and the first time again once it has done
-//! well for a minute. One call, and no more, shows whether an ejected instance is back. A connection
-//! that breaks again and again ejects too. A service's own errors never count.
+//! well for a minute. One call, and no more, shows whether an ejected instance is back, and a second
+//! or more after a failure whether that was all: as slow as failures count, nobody would choose it
+//! for a minute. A connection that breaks again and again ejects too. A service's own errors never count.
 
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ const DECAY: Duration = Duration::from_secs(10);
 const UNKNOWN_LATENCY: Duration = Duration::from_millis(1);
 /// What a failure counts as.
 const PENALTY: Duration = Duration::from_secs(1);
+
+/// After a first failure, one call tries it so much later; after each further one, twice as late.
+const TRY_AFTER: Duration = Duration::from_secs(1);
 
 const CONSECUTIVE_LIMIT: u32 = 5;
 const WINDOW: Duration = Duration::from_secs(10);
@@ -35,6 +39,7 @@ pub(super) struct Health {
     latency_s: f64,
     observed: Instant,
     consecutive: u32,
+    failed_at: Instant,
     window_start: Instant,
     window_calls: u32,
     window_failures: u32,
@@ -68,6 +73,7 @@ impl Health {
             latency_s: UNKNOWN_LATENCY.as_secs_f64(),
             observed: now,
             consecutive: 0,
+            failed_at: now,
             window_start: now,
             window_calls: 0,
             window_failures: 0,
@@ -99,16 +105,19 @@ impl Health {
 
     /// Whether calls should go elsewhere.
     pub(super) fn is_ejected(&self, now: Instant) -> bool {
-        self.ejected_until
-            .is_some_and(|until| now < until || self.probing)
+        self.probing || self.ejected_until.is_some_and(|until| now < until)
     }
 
     /// Whether its time is over, and one call is to show whether it is back.
     pub(super) fn awaits_probe(&self, now: Instant) -> bool {
-        !self.probing && self.ejected_until.is_some_and(|until| now >= until)
+        let doublings = self.consecutive.checked_sub(1);
+        let try_at =
+            doublings.map(|n| self.failed_at + TRY_AFTER * (1 << n.min(CONSECUTIVE_LIMIT)));
+        let at = self.ejected_until.or(try_at);
+        !self.probing && at.is_some_and(|at| now >= at)
     }
 
-    /// Notes that a call goes out; `true` when it is the probe after an ejection.
+    /// Notes that a call goes out; `true` when it is the one that shows whether it is back.
     pub(super) fn calling(&mut self, now: Instant) -> bool {
         let is_probe = self.awaits_probe(now);
         self.probing |= is_probe;
@@ -119,12 +128,14 @@ impl Health {
     pub(super) fn answered(&mut self, latency: Duration, now: Instant) -> bool {
         let is_back = self.ejected_until.take().is_some();
         if is_back {
-            // How it did before it was left alone says nothing any more.
-            self.latency_s = latency.as_secs_f64();
-            self.observed = now;
             self.window_calls = 0;
             self.window_failures = 0;
             self.trouble.last = Some(now);
+        }
+        if is_back || self.probing {
+            // How it did before it was left alone says nothing any more.
+            self.latency_s = latency.as_secs_f64();
+            self.observed = now;
         } else {
             self.observe(latency, now);
         }
@@ -143,7 +154,9 @@ impl Health {
         }
         self.count(true, now);
         self.consecutive += 1;
-        let failed_probe = std::mem::take(&mut self.probing);
+        self.failed_at = now;
+        let was_probing = std::mem::take(&mut self.probing);
+        let failed_probe = was_probing && self.ejected_until.is_some();
         let half =
             self.window_calls >= WINDOW_LEAST && self.window_failures * 2 >= self.window_calls;
         let eject = failed_probe || self.consecutive >= CONSECUTIVE_LIMIT || half;
@@ -159,7 +172,8 @@ impl Health {
         if self.ejected_until.is_some_and(|until| now < until) {
             return false;
         }
-        let failed_probe = std::mem::take(&mut self.probing);
+        let was_probing = std::mem::take(&mut self.probing);
+        let failed_probe = was_probing && self.ejected_until.is_some();
         self.calm(now);
         if stood >= STABLE {
             self.trouble.breaks = 0;
@@ -197,7 +211,9 @@ impl Health {
 
     fn observe(&mut self, latency: Duration, now: Instant) {
         let latency_s = latency.as_secs_f64();
-        if latency_s > self.latency_s {
+        // Compared with what is left of older answers, so that one who was slow, and was not asked
+        // for that, is as fast as it shows itself now.
+        if latency_s > self.latency_s(now) {
             self.latency_s = latency_s;
         } else {
             let elapsed = now.saturating_duration_since(self.observed).as_secs_f64();
@@ -301,6 +317,27 @@ mod tests {
         assert!(health.answered(MS, over), "it is back");
         assert!((health.latency_s(over) - 0.001).abs() < 1e-9);
         assert!(!health.answered(MS, over), "it was back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn row_26_after_a_failure_one_call_tries_it_again_soon() {
+        let start = Instant::now();
+        let mut health = Health::new(Trouble::default(), start);
+        let mut now = start;
+        for (n, wait_s) in [1, 2, 4, 8].into_iter().enumerate() {
+            assert!(!health.failed(now), "failure {n}");
+            now += Duration::from_secs(wait_s);
+            assert!(!health.awaits_probe(now.checked_sub(MS).unwrap()));
+            assert!(health.calling(now) && health.is_ejected(now) && !health.calling(now));
+        }
+        let mut again = Health::new(Trouble::default(), start);
+        again.failed(start);
+        let later = start + TRY_AFTER;
+        assert!(again.calling(later) && !again.answered(MS, later));
+        assert!((again.latency_s(later) - 0.001).abs() < 1e-9);
+        assert!(!again.is_ejected(later) && !again.awaits_probe(later + TRY_AFTER));
+        assert!(health.failed(now), "five in a row");
+        assert!(!health.awaits_probe(now + TRY_AFTER) && health.awaits_probe(now + EJECT_FOR));
     }
 
     #[tokio::test(start_paused = true)]

@@ -31,6 +31,7 @@ mod registry_random;
 mod registry_rotation;
 mod rpc_calls;
 mod rpc_conversations;
+mod rpc_faults;
 mod rpc_hostile;
 mod rpc_ledger;
 mod rpc_limits;

@@ -41,6 +41,9 @@ const SCRIPT: [(Fault, usize); 11] = [
 /// An instance is killed every two seconds, so each three faults take as long.
 const EVERY: Duration = Duration::from_millis(600);
 
+/// How many turns a fault lasts.
+const LAST: usize = 2;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_outcome_is_true_under_faults() {
     run(SCRIPT.len(), 200).await;
@@ -56,11 +59,15 @@ async fn run(n_faults: usize, per_second: u32) {
     let mut cluster = Cluster::start().await;
     let load = Load::start(cluster.client(), per_second);
     load.until_answered(50).await;
-    for (fault, instance) in SCRIPT.iter().cycle().take(n_faults) {
+    let faults: Vec<_> = SCRIPT.iter().cycle().take(n_faults).collect();
+    for (turn, (fault, instance)) in faults.iter().enumerate() {
+        if let Some((_, over)) = turn.checked_sub(LAST).and_then(|turn| faults.get(turn)) {
+            cluster.heal(*over);
+        }
         cluster.inflict(*fault, *instance).await;
         tokio::time::sleep(EVERY).await;
     }
-    cluster.heal();
+    cluster.heal_all();
     let told = load.stop().await;
     let executed = cluster.end().await;
     judge::judge(&told, &executed);

@@ -175,19 +175,29 @@ impl Raw {
 
     /// The next document; `None` when the peer has closed.
     pub(crate) async fn document(&mut self) -> Option<Vec<u8>> {
-        tokio::time::timeout(PATIENCE, async {
-            loop {
-                if let Some(document) = self.buffered() {
-                    return Some(document);
-                }
-                // A reset is an end too.
-                if self.stream.read_buf(&mut self.bytes).await.unwrap_or(0) == 0 {
-                    return None;
-                }
+        tokio::time::timeout(PATIENCE, self.next_document())
+            .await
+            .expect("the peer neither answers nor closes")
+    }
+
+    /// The same, however long it takes.
+    pub(crate) async fn next_document(&mut self) -> Option<Vec<u8>> {
+        loop {
+            if let Some(document) = self.buffered() {
+                return Some(document);
             }
-        })
-        .await
-        .expect("the peer neither answers nor closes")
+            // A reset is an end too.
+            if self.stream.read_buf(&mut self.bytes).await.unwrap_or(0) == 0 {
+                return None;
+            }
+        }
+    }
+
+    /// Whether the peer has closed it, and nothing is left to be read.
+    pub(crate) fn has_ended(&self) -> bool {
+        let waits = |error: std::io::Error| error.kind() == std::io::ErrorKind::WouldBlock;
+        let mut byte = [0];
+        !self.stream.try_read(&mut byte).is_err_and(waits)
     }
 
     fn buffered(&mut self) -> Option<Vec<u8>> {

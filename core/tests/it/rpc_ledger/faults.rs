@@ -18,9 +18,9 @@ const PREFIX: &str = "/ledger";
 const TTL: Duration = Duration::from_secs(5);
 const INSTANCES: u32 = 5;
 /// So few calls at once that some are refused when others are away.
-const ROOM: usize = 5;
+const ROOM: usize = 10;
 
-/// What befalls an instance. All but a kill last until the same instance's next turn, or the end.
+/// What befalls an instance. All but a kill last until they are healed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// `kill -9`; it is started again at once.
@@ -152,13 +152,18 @@ impl Cluster {
                     member.proxy.set(Traffic::Cut);
                 }
                 tokio::time::sleep(DEADLINE * 3 / 2).await;
-                self.heal();
+                self.heal_all();
             }
         }
     }
 
+    /// What befell this one is over.
+    pub(crate) fn heal(&mut self, index: usize) {
+        self.members[index].heal();
+    }
+
     /// Everything goes on.
-    pub(crate) fn heal(&mut self) {
+    pub(crate) fn heal_all(&mut self) {
         for member in &mut self.members {
             member.heal();
         }

@@ -11,17 +11,15 @@ use skynet::instance::Instance;
 use skynet::rpc::message::{
     RequestBody, RequestHeader, RequestInfo, ResponseBody, ResponseHeader, ServiceHandshake,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::instance_process::{Entry, SERVICE};
-use crate::rpc_support::PATIENCE;
+use crate::rpc_support::{PATIENCE, Raw};
 
 /// One connection.
 struct Dialed {
-    stream: TcpStream,
-    bytes: Vec<u8>,
+    raw: Raw,
     client_id: String,
     seq: i64,
 }
@@ -29,41 +27,17 @@ struct Dialed {
 impl Dialed {
     /// Connects, and takes part in the handshakes; `None` where nobody takes calls.
     async fn dial(address: SocketAddr) -> Option<Self> {
-        let mut dialed = Self {
-            stream: TcpStream::connect(address).await.ok()?,
-            bytes: Vec::new(),
-            client_id: String::new(),
-            seq: 0,
-        };
+        let stream = TcpStream::connect(address).await.ok()?;
         // As Go does unasked.
-        dialed.stream.set_nodelay(true).ok()?;
-        let handshake = ServiceHandshake::read(&dialed.document().await?).unwrap();
-        dialed.client_id = handshake.client_id;
-        dialed.stream.write_all(&[5, 0, 0, 0, 0]).await.ok()?;
-        handshake.registered.then_some(dialed)
-    }
-
-    /// Whether the service has closed it while nothing was asked.
-    fn has_ended(&self) -> bool {
-        let mut byte = [0];
-        !matches!(
-            self.stream.try_read(&mut byte),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock
-        )
-    }
-
-    async fn document(&mut self) -> Option<Vec<u8>> {
-        loop {
-            if let Some(length) = self.bytes.first_chunk::<4>() {
-                let length = u32::from_le_bytes(*length) as usize;
-                if self.bytes.len() >= length {
-                    return Some(self.bytes.drain(..length).collect());
-                }
-            }
-            if self.stream.read_buf(&mut self.bytes).await.ok()? == 0 {
-                return None;
-            }
-        }
+        stream.set_nodelay(true).ok()?;
+        let mut raw = Raw::over(stream);
+        let handshake = ServiceHandshake::read(&raw.document().await?).unwrap();
+        raw.try_send(&[5, 0, 0, 0, 0]).await;
+        handshake.registered.then_some(Self {
+            raw,
+            client_id: handshake.client_id,
+            seq: 0,
+        })
     }
 
     async fn call(&mut self, method: &str, request_id: &str, input: &[u8]) -> Result<(), String> {
@@ -87,12 +61,11 @@ impl Dialed {
         .write(&mut body);
         // Each document is a write of its own.
         for document in [header, body] {
-            let sent = self.stream.write_all(&document).await;
-            sent.map_err(|error| format!("not sent: {error}"))?;
+            self.raw.try_send(&document).await;
         }
         let ended = || "the connection ended before the answer".to_owned();
-        let header = self.document().await.ok_or_else(ended)?;
-        let body = self.document().await.ok_or_else(ended)?;
+        let header = self.raw.document().await.ok_or_else(ended)?;
+        let body = self.raw.document().await.ok_or_else(ended)?;
         let header = ResponseHeader::read(&header).unwrap();
         if header.seq != self.seq {
             return Err(format!(
@@ -157,7 +130,10 @@ impl OldClient {
             self.turn += 1;
             let index = self.turn % self.instances.len();
             let (&address, standing) = self.instances.iter_mut().nth(index)?;
-            if standing.as_ref().is_none_or(Dialed::has_ended) {
+            if standing
+                .as_ref()
+                .is_none_or(|dialed| dialed.raw.has_ended())
+            {
                 *standing = Dialed::dial(address).await;
             }
             if self.instances.get(&address)?.is_some() {
@@ -183,8 +159,6 @@ impl OldClient {
         let Some(connection) = self.connection().await else {
             return Err("no instance takes calls".to_owned());
         };
-        timeout(PATIENCE, connection.call(method, request_id, &input))
-            .await
-            .map_err(|_elapsed| "no answer".to_owned())?
+        connection.call(method, request_id, &input).await
     }
 }
