@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | [`service`] | serving typed methods, registering, draining |
 //! | [`client`] | finding instances by a query and calling them |
+//! | [`blocking`] | both for programs without tokio |
 //! | [`registry`] | who is there, and where; also the embedded registry |
 //! | [`query`] | the language that chooses instances |
 //! | [`metrics`] | what services and clients measure |
@@ -17,6 +18,7 @@
 //! | [`hint`] | what a reader of an error can do about it |
 
 pub mod backoff;
+pub mod blocking;
 pub mod client;
 pub mod daemon_api;
 #[cfg(feature = "demo")]

@@ -295,6 +295,34 @@ impl Builder {
         self
     }
 
+    /// Adds a method that blocks or computes for long: it runs on a thread for such work, of which
+    /// there are 512 at most, and is otherwise as one of [`Builder::method`]. It runs to its end also
+    /// when the client hangs up.
+    #[must_use]
+    pub fn blocking_method<F, I, O, E>(self, name: &str, function: F) -> Self
+    where
+        F: Fn(Context, I) -> Result<O, E> + Send + Sync + 'static,
+        I: DeserializeOwned + Send + 'static,
+        O: Serialize + Send + 'static,
+        E: Into<ServiceError> + Send + 'static,
+    {
+        let function = Arc::new(function);
+        self.method(name, move |context: Context, input: I| {
+            let function = Arc::clone(&function);
+            async move {
+                let running = tokio::task::spawn_blocking(move || function(context, input));
+                match running.await {
+                    Ok(result) => result.map_err(Into::into),
+                    Err(ended) => match ended.try_into_panic() {
+                        // As if it had run here, where panics are contained.
+                        Ok(panic) => std::panic::resume_unwind(panic),
+                        Err(_cancelled) => Err(ServiceError::new("the service ended before it")),
+                    },
+                }
+            }
+        })
+    }
+
     /// Is called when the service answers at its address.
     #[must_use]
     pub fn on_started(mut self, callback: impl Fn(&ServiceInfo) + Send + Sync + 'static) -> Self {

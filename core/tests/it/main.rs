@@ -5,6 +5,7 @@
     reason = "a failed set-up fails the test"
 )]
 
+mod blocking;
 mod client;
 mod composite;
 mod demo_services;
