@@ -49,7 +49,7 @@ async fn main() -> anyhow::Result<()> {
     let calls = upcase.calls("Upcase", inputs).with(flags.load.options());
     let mut answers = calls.in_order::<Text>();
     while let Some(answer) = answers.next().await {
-        println!("{}", answer?.data);
+        println!("{}", answer.map_err(|error| load::advised(&error))?.data);
     }
     Ok(())
 }

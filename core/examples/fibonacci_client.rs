@@ -40,7 +40,8 @@ async fn main() -> anyhow::Result<()> {
         let options = flags.load.options();
         let number: Number = fibonacci
             .call_with("Index", &Index { index }, options)
-            .await?;
+            .await
+            .map_err(|error| load::advised(&error))?;
         println!("{} is {}", number.index, number.value);
     }
     Ok(())

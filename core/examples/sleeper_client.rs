@@ -35,7 +35,8 @@ async fn main() -> anyhow::Result<()> {
     }
     let slept: Nap = sleeper
         .call_with("Sleep", &nap, flags.load.options())
-        .await?;
+        .await
+        .map_err(|error| load::advised(&error))?;
     println!("slept for {} ms", slept.ms);
     Ok(())
 }

@@ -47,6 +47,13 @@ impl Load {
     }
 }
 
+/// The error, and what to do about it.
+pub(crate) fn advised(error: &CallError) -> anyhow::Error {
+    let hint = error.hint().map(|hint| format!("\nhint: {hint}"));
+    let advice = chain(error) + hint.as_deref().unwrap_or_default();
+    anyhow::anyhow!(advice)
+}
+
 /// How late the runtime's timer may be by itself; that is not the service's fault.
 const TIMER: Duration = Duration::from_millis(2);
 
@@ -73,7 +80,10 @@ fn inputs<I: Send + 'static>(
             if at >= end {
                 return None;
             }
-            sleep_until(at).await;
+            // Its grain is a millisecond, also for what is due now.
+            if at > Instant::now() {
+                sleep_until(at).await;
+            }
             let now = Instant::now();
             if now.saturating_duration_since(at) < TIMER {
                 at = now;
@@ -146,10 +156,7 @@ where
     let Some(error) = first_error else {
         return Ok(());
     };
-    println!("the first that failed: {}", chain(&error));
-    if let Some(hint) = error.hint() {
-        println!("hint: {hint}");
-    }
+    println!("the first that failed: {}", advised(&error));
     anyhow::ensure!(client.metrics().succeeded > 0, "not one call succeeded");
     Ok(())
 }

@@ -257,6 +257,7 @@ impl ServiceClient {
                 query: self.query().to_string(),
                 known: self.known(),
                 within: plan.within,
+                registry_answers: self.shared.client.view().link().borrow().is_connected(),
             },
         }
     }

@@ -30,7 +30,8 @@ impl fmt::Display for CallId {
 pub enum CallError {
     /// No instance that the query chooses could be reached before the deadline.
     #[error(
-        "{call} was not sent: no instance of `{query}` could be reached within {within:?}, {known} known"
+        "{call} was not sent: no instance of `{query}` could be reached within {within:?}, {known} known{}",
+        if *registry_answers { "" } else { ", and the registry does not answer" }
     )]
     NoInstance {
         /// The call.
@@ -41,6 +42,8 @@ pub enum CallError {
         known: usize,
         /// How long was waited.
         within: Duration,
+        /// Whether the registry could be asked at last.
+        registry_answers: bool,
     },
     /// The service ran the method, and the method failed.
     #[error("{called} failed: {message}")]
@@ -139,6 +142,10 @@ impl CallError {
 impl Hint for CallError {
     fn hint(&self) -> Option<String> {
         match self {
+            Self::NoInstance {
+                registry_answers: false,
+                ..
+            } => Some("is the registry running, and does SKYNET_REGISTRY name it?".into()),
             Self::NoInstance { known: 0, .. } => Some(
                 "`sky instances` lists what is registered; start one, or check the query".into(),
             ),
@@ -239,17 +246,19 @@ mod tests {
     fn errors() -> Vec<CallError> {
         let query = || "service=TestService".to_owned();
         let misfit = |source| Box::new(source);
-        let no_instance = |known| CallError::NoInstance {
+        let no_instance = |known, registry_answers| CallError::NoInstance {
             call: id(),
             query: query(),
             known,
             within: Duration::from_secs(10),
+            registry_answers,
         };
         let typed = crate::rpc::typed::encode(&1).unwrap_err();
         let unread = crate::rpc::typed::decode::<()>(&[]).unwrap_err();
         let mut errors = vec![
-            no_instance(0),
-            no_instance(2),
+            no_instance(0, true),
+            no_instance(2, true),
+            no_instance(0, false),
             CallError::Parameter {
                 call: id(),
                 query: query(),
@@ -294,6 +303,8 @@ mod tests {
           not sent, Safe; `sky instances` lists what is registered; start one, or check the query
         `Upcase` (request r-1) was not sent: no instance of `service=TestService` could be reached within 10s, 2 known
           not sent, Safe; they are known but do not answer: are they cut off?
+        `Upcase` (request r-1) was not sent: no instance of `service=TestService` could be reached within 10s, 0 known, and the registry does not answer
+          not sent, Safe; is the registry running, and does SKYNET_REGISTRY name it?
         `Upcase` (request r-1) was not sent to `service=TestService`: its parameter does not become a document: a `i32` does not become a BSON document: BSON error. Kind: A serialization error occurred. Message: attempted to encode a non-document type at the top level: Int32.
           not sent, Never; parameters and results are structs or maps with string keys
         `Upcase` (request r-1) was not sent: `avg>5ms` asks for measurements, by which a client cannot choose

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::service::{Builder, Context, Service, ServiceError};
+use crate::service::{Builder, Context, MethodOptions, OnHangUp, Service, ServiceError};
 
 /// The service's name.
 pub const NAME: &str = "Sleeper";
@@ -19,17 +19,19 @@ pub struct Nap {
     pub ms: i64,
 }
 
-/// `Sleep` {ms} → {ms}, after that time; it ends early when its caller has gone.
+/// `Sleep` {ms} → {ms}, after that time; it ends early when its caller has gone, and may run twice.
 pub fn builder() -> Builder {
-    Service::builder(NAME).method("Sleep", |context: Context, nap: Nap| async move {
+    let options = MethodOptions {
+        idempotent: true,
+        on_hang_up: OnHangUp::Cancel,
+    };
+    Service::builder(NAME).method_with("Sleep", options, |_: Context, nap: Nap| async move {
         let ms = u64::try_from(nap.ms).ok().filter(|_| nap.ms <= MOST_MS);
         let Some(ms) = ms else {
             let message = format!("`ms` is {}, and must be between 0 and {MOST_MS}", nap.ms);
             return Err(ServiceError::new(message));
         };
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(ms)) => Ok(nap),
-            () = context.cancelled() => Err(ServiceError::new("nobody waits any more")),
-        }
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        Ok(nap)
     })
 }

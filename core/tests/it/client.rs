@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use skynet::client::{CallError, CallOptions, Client, InstanceChange, Place, Policy};
-use skynet::hint::Retry;
+use skynet::hint::{Hint, Retry};
 use skynet::instance::InstanceId;
 use skynet::registry::{Registry, RegistryConfig};
 use skynet::service::{Context, Service, ServiceError};
@@ -174,6 +174,23 @@ async fn without_an_instance_a_call_ends_at_its_deadline_and_says_so() {
         .await
         .unwrap_err();
     assert!(matches!(failed, CallError::Measurements { .. }));
+}
+
+#[tokio::test]
+async fn a_registry_that_does_not_answer_is_named_as_the_reason() {
+    let mut server = TestRegistry::embedded().await.unwrap();
+    let registry = registry(&server);
+    server.kill().await;
+    let nobody = client(&registry).service("service=Nobody".parse().unwrap());
+    let options = within(Duration::from_millis(50));
+    let input = nothing();
+    let failed = nobody.call_with::<_, Text>("Who", &input, options);
+    let failed = failed.await.unwrap_err();
+    assert!(
+        failed.to_string().contains("registry does not answer"),
+        "{failed}"
+    );
+    assert!(failed.hint().unwrap().contains("SKYNET_REGISTRY"));
 }
 
 #[tokio::test]
