@@ -13,6 +13,7 @@ mod instance_process;
 mod many_calls;
 mod method_options;
 mod metrics;
+mod polyglot;
 mod registry_access;
 mod registry_claims;
 mod registry_client;
