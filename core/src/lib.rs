@@ -23,6 +23,7 @@ pub mod client;
 pub mod daemon_api;
 #[cfg(feature = "demo")]
 pub mod demo;
+mod files;
 pub mod guide;
 pub mod hint;
 pub mod instance;

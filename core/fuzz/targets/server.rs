@@ -136,9 +136,8 @@ impl Script<'_> {
             seq: i64::from(seq),
         }
         .write(&mut bytes);
-        let document = [&[8 + what, 0, 0, 0, 5, b'a', 0][..], &[0; 256][..]].concat();
-        let input = match what {
-            200.. => &document[..3],
+        let input: &[u8] = match what {
+            200.. => &[5, 0, 0],
             _ => &[5, 0, 0, 0, 0],
         };
         RequestBody {

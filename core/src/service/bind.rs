@@ -70,25 +70,6 @@ pub(super) fn check(service: &str, ip: IpAddr, allow_insecure: bool) -> Result<(
     })
 }
 
-/// Many connections need many descriptors, and the soft limit is often 1024.
-pub(super) fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
-    let now = getrlimit(Resource::Nofile);
-    let wanted = Rlimit {
-        current: now.maximum,
-        maximum: now.maximum,
-    };
-    if now.current != wanted.current
-        && let Err(error) = setrlimit(Resource::Nofile, wanted)
-    {
-        tracing::debug!(
-            error = &error as &dyn std::error::Error,
-            "cannot raise the limit of open files"
-        );
-    }
-}
-
 /// The system's name for this machine.
 pub(super) fn host_name() -> std::sync::Arc<str> {
     rustix::system::uname().nodename().to_string_lossy().into()

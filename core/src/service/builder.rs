@@ -237,6 +237,7 @@ impl Builder {
         self.registered = config.registered.unwrap_or(self.registered);
         self.deployment = config.deployment.or(self.deployment);
         self.allow_insecure = config.allow_insecure.unwrap_or(self.allow_insecure);
+        self.trusted = config.trusted.unwrap_or(self.trusted);
         self
     }
 

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use super::trust::Network;
 use crate::hint::Hint;
 use crate::instance::InstanceId;
 
@@ -17,6 +18,9 @@ pub const PORTS: RangeInclusive<u16> = 9000..=9999;
 
 /// The variable that lets a service listen where other machines reach it.
 const INSECURE: &str = "SKYNET_ALLOW_INSECURE";
+
+/// The variable that names networks whose clients are believed.
+const TRUSTED: &str = "SKYNET_TRUSTED_NETWORKS";
 
 /// Where to listen: an address, and the ports to try in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +63,9 @@ pub struct ServiceConfig {
     pub supervised: Option<bool>,
     /// `SKYNET_ALLOW_INSECURE`: whether addresses that others reach are allowed.
     pub allow_insecure: Option<bool>,
+    /// `SKYNET_TRUSTED_NETWORKS`: whose clients are believed when they say where a request came
+    /// from, such as `10.0.0.0/8,127.0.0.1`.
+    pub trusted: Option<Vec<Network>>,
     /// The arguments that are the program's own.
     pub arguments: Vec<OsString>,
 }
@@ -167,6 +174,7 @@ impl ServiceConfig {
                 variable(SUPERVISED_VARIABLE).as_deref(),
             )?,
             allow_insecure: read_bool(INSECURE, variable(INSECURE).as_deref())?,
+            trusted: read_networks(variable(TRUSTED).as_deref())?,
             arguments: Vec::new(),
         })
     }
@@ -222,6 +230,17 @@ fn read_optional<T: std::str::FromStr>(
     value
         .map(|value| read_value(name, &value, wanted))
         .transpose()
+}
+
+fn read_networks(value: Option<&str>) -> Result<Option<Vec<Network>>, ConfigError> {
+    let wanted = "networks such as `10.0.0.0/8`, with commas between them";
+    let read = |value: &str| {
+        let networks = value.split(',').map(str::trim);
+        networks
+            .map(|network| read_value(TRUSTED, network, wanted))
+            .collect()
+    };
+    value.map(read).transpose()
 }
 
 fn read_bool(name: &str, value: Option<&str>) -> Result<Option<bool>, ConfigError> {
@@ -283,6 +302,7 @@ mod tests {
                 ("SKYNET_HOST", "h1"),
                 ("SKYNET_UUID", "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"),
                 ("SKYNET_REGISTERED", ""),
+                ("SKYNET_TRUSTED_NETWORKS", "10.0.0.0/8, ::1"),
             ],
             &["-region=west", "--other", "-version", "2", "x"],
         )
@@ -293,6 +313,7 @@ mod tests {
         assert_eq!(config.version.as_deref(), Some("2"));
         assert_eq!(config.host.as_deref(), Some("h1"));
         assert!(config.id.is_some() && config.registered.is_none());
+        assert_eq!(config.trusted.map(|networks| networks.len()), Some(2));
         assert_eq!(config.arguments, ["--other", "x"]);
     }
 
@@ -317,6 +338,12 @@ mod tests {
                 &[("SKYNET_MIN_PORT", "x")][..],
                 &[][..],
                 "`SKYNET_MIN_PORT` is `x`, which is not a port",
+            ),
+            (
+                &[("SKYNET_TRUSTED_NETWORKS", "10.0.0.0/8,home")],
+                &[],
+                "`SKYNET_TRUSTED_NETWORKS` is `home`, which is not networks such as `10.0.0.0/8`, \
+                 with commas between them",
             ),
             (&[], &["-uuid=1"], "`-uuid` is `1`, which is not a UUID"),
             (&[], &["-region"], "`-region` has no value"),

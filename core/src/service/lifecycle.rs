@@ -23,6 +23,7 @@ use super::figures::Figures;
 use super::method::{Common, Table};
 use super::signals::Signals;
 use super::{admin, bind};
+use crate::files;
 use crate::instance::{Identity, InstanceId, ProcessId, State};
 use crate::metrics::{Clients, Metrics};
 use crate::registry::value::InstanceValue;
@@ -331,7 +332,7 @@ pub(super) async fn start(
     mut builder: Builder,
     registry: Option<&Registry>,
 ) -> Result<Service, StartError> {
-    bind::raise_file_limit();
+    files::raise_limit();
     let process = ProcessId::own().map_err(StartError::Process)?;
     let name = Arc::clone(&builder.name);
     bind::check(&name, builder.bind, builder.allow_insecure)?;

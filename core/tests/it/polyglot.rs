@@ -60,6 +60,13 @@ struct Partial {
     partial: String,
 }
 
+/// What `service.py` was told of a request.
+#[derive(Deserialize)]
+struct Info {
+    requestid: String,
+    deadlinems: i64,
+}
+
 /// The service that `client.py` expects, and what tells that it was asked to drain.
 async fn service() -> (Service, mpsc::Receiver<()>, Arc<AtomicUsize>) {
     let (drain, drained) = mpsc::channel(1);
@@ -219,11 +226,6 @@ async fn is_a_service(connection: &Connection) {
     };
     assert_eq!(message, "No such method \"Nope\"");
 
-    #[derive(Deserialize)]
-    struct Info {
-        requestid: String,
-        deadlinems: i64,
-    }
     let info: Info = read(&call(connection, "Info", &text("")).await.unwrap());
     assert_eq!(info.requestid, "the-id");
     let most = i64::try_from(PATIENCE.as_millis()).unwrap();

@@ -204,6 +204,7 @@ fn listen(config: &EmbeddedConfig) -> Result<StdListener, EmbeddedError> {
     if !address.ip().is_loopback() && !config.allow_insecure {
         return Err(EmbeddedError::NotLoopback { address });
     }
+    crate::files::raise_limit();
     let bind = || -> io::Result<StdListener> {
         let listener = StdListener::bind(address)?;
         // The library's own backlog is 128, and thousands may come back at once.
