@@ -8,6 +8,7 @@
 mod call;
 mod connection;
 mod crowd;
+mod parting;
 mod pause;
 mod refused;
 mod request;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use skynet::hint::Retry;
-use skynet::rpc::message::{RequestHeader, ServiceHandshake};
+use skynet::rpc::message::{ClientHandshake, RequestHeader, ResponseHeader, ServiceHandshake};
 use skynet::rpc::{
     CallFailure, Code, ConnectError, ConnectOptions, Connection, Ended, Expected, Limits, Reply,
     Request, RequestInfo, Why, typed,
@@ -14,7 +14,7 @@ use skynet::service::{Context, Service, ServiceError};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::rpc_support::{Millis, PATIENCE, Raw, Text, echo, eventually};
+use crate::rpc_support::{Millis, PATIENCE, Raw, Text, echo, eventually, request};
 
 async fn connect(service: &Service) -> Connection {
     Connection::open(service.address(), &ConnectOptions::default())
@@ -405,6 +405,8 @@ async fn a_drain_loses_no_request() {
         ..ConnectOptions::default()
     };
     let untold = Connection::open(address, &untold).await.unwrap();
+    let deaf = tokio::spawn(call_until_refused_by_a_word(address));
+    eventually("all are there", || service.stats().clients == 3).await;
     let stopping = tokio::spawn(async move {
         service.stop().await;
         service
@@ -418,23 +420,12 @@ async fn a_drain_loses_no_request() {
             ..
         }
     ));
-    // Whoever was not told goes on until it is refused: nothing is unknown.
-    let refused = loop {
-        match call(&untold, "Upcase", "x").await {
-            Ok(_) => {}
-            Err(failure) => break failure,
-        }
-    };
-    assert!(
-        matches!(
-            &refused,
-            CallFailure::NotExecuted {
-                code: Code::Draining,
-                ..
-            }
-        ),
-        "{refused}"
-    );
+    // Whoever was told and goes on all the same is refused by the word for it.
+    assert_eq!(deaf.await.unwrap(), "draining");
+    // Whoever was not told is served for as long as it goes on: it would take a refusal for an error.
+    for _ in 0..20 {
+        call(&untold, "Upcase", "x").await.unwrap();
+    }
     assert!(
         slow.await.unwrap().is_ok(),
         "what was in flight is answered"
@@ -449,6 +440,36 @@ async fn a_drain_loses_no_request() {
             .await
             .is_err()
     );
+}
+
+/// Calls, one after the other, though it is told not to; the word that it is refused by.
+async fn call_until_refused_by_a_word(address: std::net::SocketAddr) -> String {
+    let mut raw = Raw::connect(address).await;
+    let handshake = ServiceHandshake::read(&raw.document().await.unwrap()).unwrap();
+    let mut greeting = Vec::new();
+    ClientHandshake {
+        notices: true,
+        ..ClientHandshake::default()
+    }
+    .write(&mut greeting);
+    raw.send(&greeting).await;
+    let input = typed::encode(&Text::default()).unwrap();
+    for seq in 0.. {
+        raw.send(&request(&handshake.client_id, seq, "Upcase", &input))
+            .await;
+        loop {
+            let (header, _body) = raw.answer().await;
+            let header = ResponseHeader::read(&header).unwrap();
+            if header.seq != seq {
+                continue;
+            }
+            if header.code.is_empty() {
+                break;
+            }
+            return String::from_utf8_lossy(header.code).into_owned();
+        }
+    }
+    unreachable!("it is refused or fails")
 }
 
 #[tokio::test]

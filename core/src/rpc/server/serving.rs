@@ -17,6 +17,7 @@ use tokio_stream::wrappers::WatchStream;
 
 use super::call::{self, Outbox};
 use super::crowd::{Seat, Stage};
+use super::parting::Parting;
 use super::request::{self, Target};
 use super::{Phase, QUIET, Shared};
 use crate::rpc::error::{Code, Ended};
@@ -62,6 +63,7 @@ struct Calls {
     /// How much of `sending` is sent.
     sent: usize,
     phase: Phase,
+    parting: Parting,
     /// When the bytes that are worked on were read.
     received: Instant,
     /// When they may have arrived at the earliest; before that by as long as the process stood still.
@@ -103,6 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
                 sending: Vec::new(),
                 sent: 0,
                 phase: Phase::Serving,
+                parting: Parting::new(notices),
                 received: now,
                 arrived: now,
                 empty: now,
@@ -166,6 +169,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
             self.calls.write_notice();
         }
         self.calls.phase = phase;
+        if phase == Phase::Refusing {
+            self.calls.parting.begin(self.calls.now);
+        }
     }
 
     /// Is going, and says so, unless it has something to do; what is on its way is refused.
@@ -254,6 +260,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
         }
         if self.calls.phase == Phase::Refusing && !self.calls.sending.is_empty() {
             self.calls.now = Instant::now();
+            let grace = self.calls.shared.limits.grace;
+            self.calls.parting.answered(grace, self.calls.now);
         }
         self.calls.all_sent();
         Poll::Ready(Ok(()))
@@ -261,7 +269,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
 
     /// Why the connection is over, once it is.
     fn finished(&mut self) -> Option<Ended> {
-        self.ended.as_ref()?;
+        let parting = self.calls.parting.is_due() && self.frames.is_empty();
+        if self.ended.is_none() && !parting {
+            return None;
+        }
         // An answer is put into the outbox before its place is given back, so this order sees all.
         if self.calls.outbox.running() > 0 {
             return None;
@@ -270,7 +281,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
         if self.calls.unsent().is_some() {
             return None;
         }
-        self.ended.take()
+        Some(self.ended.take().unwrap_or(Ended::Draining))
     }
 
     /// When something is overdue, and what then ends the connection.
@@ -402,7 +413,7 @@ impl Calls {
 
     fn admit(&self, body: &[u8]) -> Result<Begun, Refusal> {
         let incoming = request::incoming(body, &self.client, (self.arrived, self.received))?;
-        if self.phase == Phase::Refusing {
+        if self.parting.refuses() {
             let going = *self.shared.phase.borrow() == Phase::Refusing;
             let who = if going { "service" } else { "connection" };
             return Err(Refusal::new(
