@@ -23,7 +23,7 @@ use std::{
 use tempfile::TempDir;
 
 pub use self::cluster::{EtcdCluster, NODES, NodeStatus, Traffic};
-use self::etcd::{EtcdProcess, EtcdVersion};
+use self::etcd::{Elections, EtcdProcess, EtcdVersion};
 pub use self::instance::instance;
 pub use self::proxy::Proxy;
 pub use self::simulated::{Network, SimulatedRegistry};
@@ -131,7 +131,21 @@ impl TestRegistry {
     ///
     /// If the future is dropped, the process is killed.
     pub async fn etcd() -> Result<Option<Self>, TestRegistryError> {
-        Self::start_etcd(EtcdVersion::V3_4).await
+        Self::start_etcd(EtcdVersion::V3_4, Elections::Short).await
+    }
+
+    /// The same with etcd's own election timeout instead of the short one of tests, for who measures:
+    /// a leader that loses its post because the machine is busy says nothing about the registry.
+    ///
+    /// # Errors
+    ///
+    /// As for [`TestRegistry::etcd`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the process is killed.
+    pub async fn etcd_with_usual_elections() -> Result<Option<Self>, TestRegistryError> {
+        Self::start_etcd(EtcdVersion::V3_4, Elections::Usual).await
     }
 
     /// A private etcd 3.5 (from the folder that `SKYNET_ETCD_3_5` names), or `None` (and a loud word
@@ -145,13 +159,17 @@ impl TestRegistry {
     ///
     /// If the future is dropped, the process is killed.
     pub async fn etcd_3_5() -> Result<Option<Self>, TestRegistryError> {
-        Self::start_etcd(EtcdVersion::V3_5).await
+        Self::start_etcd(EtcdVersion::V3_5, Elections::Short).await
     }
 
-    async fn start_etcd(version: EtcdVersion) -> Result<Option<Self>, TestRegistryError> {
+    async fn start_etcd(
+        version: EtcdVersion,
+        elections: Elections,
+    ) -> Result<Option<Self>, TestRegistryError> {
         let folder = TempDir::new()?;
         let address = free_address()?;
-        let Some(process) = EtcdProcess::start(version, address, folder.path()).await? else {
+        let started = EtcdProcess::start(version, elections, address, folder.path());
+        let Some(process) = started.await? else {
             return missing(version);
         };
         Ok(Some(Self {
@@ -225,8 +243,8 @@ impl TestRegistry {
                 **embedded = Embedded::start(embedded_config(self.address, &self.folder)).await?;
             }
             Server::Etcd(process) => {
-                let version = process.version();
-                *process = EtcdProcess::start(version, self.address, self.folder.path())
+                let (version, elections) = (process.version(), process.elections());
+                *process = EtcdProcess::start(version, elections, self.address, self.folder.path())
                     .await?
                     .ok_or(TestRegistryError::EtcdMissing {
                         etcd: version.name(),

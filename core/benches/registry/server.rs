@@ -44,7 +44,9 @@ impl Server {
     /// Starts one; `None` where there is no etcd.
     pub(crate) async fn start(kind: Kind) -> anyhow::Result<Option<Self>> {
         Ok(match kind {
-            Kind::Etcd => TestRegistry::etcd().await?.map(Self::Etcd),
+            Kind::Etcd => TestRegistry::etcd_with_usual_elections()
+                .await?
+                .map(Self::Etcd),
             Kind::Embedded => {
                 let (address, folder) = (free_address()?, TempDir::new()?);
                 let child = spawn(address, &folder)?;

@@ -117,6 +117,12 @@ const RULES: &[Rule] = &[
     Rule("larger than max", Refusal::TooLarge, Verdict::Final),
     // Members that cannot answer though others may.
     Rule("no leader", Refusal::NoLeader, Verdict::NextEndpoint),
+    // Raft's own words, with the code Unknown: the node has just lost its leader.
+    Rule(
+        "raft proposal dropped",
+        Refusal::NoLeader,
+        Verdict::NextEndpoint,
+    ),
     Rule("not leader", Refusal::NoLeader, Verdict::NextEndpoint),
     Rule("leader changed", Refusal::NoLeader, Verdict::NextEndpoint),
     Rule(

@@ -72,23 +72,43 @@ impl EtcdVersion {
     }
 }
 
+/// How long a leader may be silent before another is elected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Elections {
+    /// 100 ms, so that tests start soon and leases may be short; a busy machine loses its leader.
+    Short,
+    /// As etcd does it by itself.
+    Usual,
+}
+
+impl Elections {
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Short => &["--heartbeat-interval", "10", "--election-timeout", "100"],
+            Self::Usual => &[],
+        }
+    }
+}
+
 /// A running etcd.
 #[derive(Debug)]
 pub(super) struct EtcdProcess {
     child: Child,
     version: EtcdVersion,
+    elections: Elections,
 }
 
 impl EtcdProcess {
     /// Starts one and waits until it is healthy; `None` if it is not installed.
     pub(super) async fn start(
         version: EtcdVersion,
+        elections: Elections,
         address: SocketAddr,
         folder: &Path,
     ) -> Result<Option<Self>, TestRegistryError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let Some(mut process) = Self::spawn(version, address, folder)? else {
+            let Some(mut process) = Self::spawn(version, elections, address, folder)? else {
                 return Ok(None);
             };
             while process.is_running()? {
@@ -117,6 +137,11 @@ impl EtcdProcess {
         self.version
     }
 
+    /// How it elects.
+    pub(super) fn elections(&self) -> Elections {
+        self.elections
+    }
+
     /// Kills it and waits until the system has taken it away.
     pub(super) fn kill(&mut self) {
         // Both fail only if it is gone already.
@@ -126,6 +151,7 @@ impl EtcdProcess {
 
     fn spawn(
         version: EtcdVersion,
+        elections: Elections,
         address: SocketAddr,
         folder: &Path,
     ) -> Result<Option<Self>, TestRegistryError> {
@@ -139,8 +165,8 @@ impl EtcdProcess {
             .append(true)
             .open(folder.join("etcd.log"))?;
         let child = Command::new(program)
-            .args(["--name", "test", "--heartbeat-interval", "10"])
-            .args(["--election-timeout", "100", "--logger", "zap"])
+            .args(["--name", "test", "--logger", "zap"])
+            .args(elections.arguments())
             .args(["--experimental-watch-progress-notify-interval", "200ms"])
             .arg("--data-dir")
             .arg(folder.join("etcd"))
@@ -153,7 +179,11 @@ impl EtcdProcess {
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        Ok(Some(Self { child, version }))
+        Ok(Some(Self {
+            child,
+            version,
+            elections,
+        }))
     }
 
     fn is_running(&mut self) -> io::Result<bool> {

@@ -22,6 +22,7 @@ ResourceExhausted | grpc: received message larger than max (3000000 vs. 2097152)
 InvalidArgument | etcdserver: request is too large | Final | TooLarge
 InvalidArgument | etcdserver: too many operations in txn request | Final | TooLarge
 Unavailable | etcdserver: no leader | NextEndpoint | NoLeader
+Unknown | raft proposal dropped | NextEndpoint | NoLeader
 FailedPrecondition | etcdserver: not leader | NextEndpoint | NoLeader
 Unavailable | etcdserver: leader changed | NextEndpoint | NoLeader
 Unavailable | etcdserver: request timed out | NextEndpoint | NoLeader
@@ -70,7 +71,7 @@ fn every_answer_of_etcd_has_its_meaning() {
         );
         rows += 1;
     }
-    assert_eq!(rows, 43);
+    assert_eq!(rows, 44);
 }
 
 #[test]
