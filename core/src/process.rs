@@ -120,7 +120,8 @@ pub fn boot_id() -> io::Result<Arc<str>> {
         return Ok(Arc::clone(known));
     }
     let boot = std::fs::read_to_string(BOOT_ID)?;
-    let namespace = std::fs::read_link(PID_NAMESPACE)?;
+    // A kernel without such namespaces has no such link.
+    let namespace = std::fs::read_link(PID_NAMESPACE).unwrap_or_default();
     let id = named(boot.trim(), &namespace.to_string_lossy());
     Ok(Arc::clone(KNOWN.get_or_init(|| id)))
 }

@@ -14,6 +14,7 @@ mod figures;
 mod lifecycle;
 mod method;
 mod signals;
+mod telling;
 mod trust;
 
 pub use builder::Builder;

@@ -5,9 +5,11 @@
 //! process never ends because of the registry. The worker below owns the entry; handles only send
 //! it the value that is wanted.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -21,6 +23,7 @@ use crate::instance::State;
 
 mod check;
 mod claim;
+mod own_watch;
 mod rival;
 mod worker;
 
@@ -52,6 +55,10 @@ impl Handle {
         let own = entry.clone();
         let (entry, entries) = watch::channel(entry);
         let leave = CancellationToken::new();
+        let left_behind = worker::LeftBehind {
+            keeper: Arc::clone(&keeper),
+            is_nothing: false,
+        };
         let worker = worker::Worker {
             etcd,
             keeper,
@@ -68,20 +75,29 @@ impl Handle {
             is_overtaken: false,
             doubts,
             rivals: rival::Rivals::yielding(on_new_id),
+            left_behind,
         };
         Self {
             entry,
             stands,
             wish,
             leave,
-            worker: Some(tokio::spawn(worker.run())),
+            worker: Some(tokio::spawn(async {
+                if AssertUnwindSafe(worker.run()).catch_unwind().await.is_err() {
+                    tracing::error!(
+                        "the owner of an entry panicked, its entry ends with its lease"
+                    );
+                }
+            })),
         }
     }
 
     async fn stands(&self) {
         let mut stands = self.stands.clone();
-        // The worker ends only when we leave; then nobody waits here.
-        let _closed = stands.wait_for(|stands| *stands).await;
+        if stands.wait_for(|stands| *stands).await.is_err() {
+            // Its owner is gone, so it never will.
+            std::future::pending::<()>().await;
+        }
     }
 
     async fn leave(&mut self) {
@@ -106,8 +122,8 @@ impl Drop for Handle {
     }
 }
 
-/// An instance's own entry. Dropping it without [`Registration::leave`] stops the renewals, and the
-/// entry ends with its lease.
+/// An instance's own entry. Dropping it without [`Registration::leave`] leaves the entry on a lease
+/// that is renewed no more, so it ends within the time to live.
 pub struct Registration {
     handle: Handle,
 }
@@ -118,7 +134,8 @@ impl Registration {
     }
 
     /// Changes the entry; it is written soon, and again after every loss. What it says of
-    /// `registered` counts only if it changes that; use [`Registration::set_registered`].
+    /// `registered` counts only if it changes that; use [`Registration::set_registered`]. `change`
+    /// must be quick, and must not use this registration: its owner waits meanwhile.
     pub fn update(&self, change: impl FnOnce(&mut InstanceValue)) {
         self.decide(|value| {
             let before = value.registered;

@@ -22,6 +22,7 @@ use super::error::StartError;
 use super::figures::Figures;
 use super::method::{Common, Table};
 use super::signals::Signals;
+use super::telling::{News, Telling};
 use super::{admin, bind};
 use crate::files;
 use crate::instance::{Identity, InstanceId, ProcessId, State};
@@ -66,9 +67,7 @@ pub(super) struct Core {
     server: Server,
     callbacks: Callbacks,
     registration: Mutex<Option<Registration>>,
-    /// Whether clients may choose it, as callbacks were last told. Whoever reads or decides what is
-    /// wished holds it, so that an older wish is never followed behind a newer one.
-    told_registered: Mutex<bool>,
+    telling: Telling,
     drain: (Duration, Duration),
     stop: CancellationToken,
     hurry: CancellationToken,
@@ -128,12 +127,6 @@ impl Core {
         }
     }
 
-    fn lock_told(&self) -> std::sync::MutexGuard<'_, bool> {
-        self.told_registered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn lock_registration(&self) -> std::sync::MutexGuard<'_, Option<Registration>> {
         self.registration
             .lock()
@@ -142,20 +135,21 @@ impl Core {
 
     /// Makes handshakes say what is wished, and tells the callbacks when it is news.
     fn follow(&self, wished: impl FnOnce() -> bool) {
-        let mut told = self.lock_told();
-        let registered = wished();
-        self.server.set_registered(registered);
-        let is_news = std::mem::replace(&mut *told, registered) != registered;
-        drop(told);
-        if !is_news {
-            return;
-        }
-        tracing::info!(service = %self.info().identity.service, registered, "registered changed");
-        let (what, callback) = if registered {
-            ("registered", &self.callbacks.registered)
-        } else {
-            ("unregistered", &self.callbacks.unregistered)
+        let decide = || {
+            let registered = wished();
+            self.server.set_registered(registered);
+            registered
         };
+        self.telling.follow(decide, |news| self.tell(news));
+    }
+
+    fn tell(&self, news: News) {
+        let (what, callback) = match news {
+            News::Registered => ("registered", &self.callbacks.registered),
+            News::Unregistered => ("unregistered", &self.callbacks.unregistered),
+            News::Stopped => ("stopped", &self.callbacks.stopped),
+        };
+        tracing::info!(service = %self.info().identity.service, what, "the service changed");
         self.call(what, callback.as_ref());
     }
 
@@ -212,11 +206,7 @@ impl Core {
         if let Some(registration) = registration {
             registration.leave().await;
         }
-        let was_registered = std::mem::take(&mut *self.lock_told());
-        if was_registered {
-            self.call("unregistered", self.callbacks.unregistered.as_ref());
-        }
-        self.call("stopped", self.callbacks.stopped.as_ref());
+        self.telling.end(|news| self.tell(news));
         self.drained.cancel();
     }
 }
@@ -383,7 +373,7 @@ pub(super) async fn start(
         server,
         callbacks: std::mem::take(&mut builder.callbacks),
         registration: Mutex::new(None),
-        told_registered: Mutex::new(false),
+        telling: Telling::default(),
         drain: builder.drain,
         stop: CancellationToken::new(),
         hurry: CancellationToken::new(),

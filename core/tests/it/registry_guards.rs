@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use etcd_client::GetOptions;
 use skynet::instance::{Identity, InstanceId, ProcessId, State};
 use skynet::registry::embedded::{Embedded, EmbeddedConfig};
 use skynet::registry::link::{Doubt, Link};
@@ -345,7 +346,7 @@ async fn what_another_wrote_under_our_key_is_not_written_over() {
     let registration = registry.register(identity(1), value(9001));
     within("registered", registration.registered()).await;
     let mut etcd = etcd_client(&server).await;
-    let prefix = etcd_client::GetOptions::new().with_prefix();
+    let prefix = GetOptions::new().with_prefix();
     let found = etcd.get("/test/instances/", Some(prefix)).await.unwrap();
     let key = found.kvs()[0].key_str().unwrap().to_owned();
     let mut foreign = value(9002);
@@ -370,7 +371,7 @@ async fn what_others_spoiled_under_our_keys_is_put_right() {
     let registration = registry.register(identity(1), value(9001));
     within("registered", registration.registered()).await;
     let mut etcd = etcd_client(&server).await;
-    let prefix = etcd_client::GetOptions::new().with_prefix();
+    let prefix = GetOptions::new().with_prefix();
     let found = etcd.get("/test/instances/", Some(prefix)).await.unwrap();
     let key = found.kvs()[0].key_str().unwrap().to_owned();
     registration.leave().await;
@@ -379,4 +380,57 @@ async fn what_others_spoiled_under_our_keys_is_put_right() {
     }
     let registration = registry.register(identity(1), value(9001));
     within("registered over it", registration.registered()).await;
+}
+
+/// The process and its lease live on, with another entry on it; what was dropped must end all the same.
+#[tokio::test]
+async fn what_is_dropped_ends_though_its_process_lives_on() {
+    let server = TestRegistry::embedded().await.unwrap();
+    let registry = Registry::new(&config(&server)).unwrap();
+    let dropped = registry.register(identity(1), value(9001));
+    let stays = registry.register(identity(2), value(9002));
+    within("registered", dropped.registered()).await;
+    within("registered", stays.registered()).await;
+    let view = registry.view();
+    drop(dropped);
+    until(&view, "only the other is left", |snapshot| {
+        snapshot
+            .instance(identity(1).id)
+            .is_none_or(|gone| gone.state == State::Suspect)
+            && snapshot.instance(identity(2).id).is_some()
+    })
+    .await;
+    let mut etcd = etcd_client(&server).await;
+    let gone = async {
+        loop {
+            let options = GetOptions::new().with_prefix().with_keys_only();
+            let keys = etcd.get("/test/", Some(options)).await.unwrap();
+            let of_it =
+                |key: &str| key.contains("9001") || key.contains(&identity(1).id.to_string());
+            if !keys.kvs().iter().any(|kv| of_it(kv.key_str().unwrap())) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    within("entry and claims end", gone).await;
+    within("the other stands", stays.registered()).await;
+}
+
+/// What another has claimed since is not taken from it.
+#[tokio::test]
+async fn leaving_takes_away_no_claim_of_another() {
+    let server = TestRegistry::embedded().await.unwrap();
+    let registry = Registry::new(&config(&server)).unwrap();
+    let registration = registry.register(identity(1), value(9001));
+    within("registered", registration.registered()).await;
+    let mut etcd = etcd_client(&server).await;
+    let foreign = r#"{"uuid":"another"}"#;
+    etcd.put("/test/addr/h/9001", foreign, None).await.unwrap();
+    registration.leave().await;
+    let standing = etcd.get("/test/addr/h/9001", None).await.unwrap();
+    assert_eq!(standing.kvs()[0].value_str().unwrap(), foreign);
+    let options = GetOptions::new().with_prefix().with_count_only();
+    let left = etcd.get("/test/ids/", Some(options)).await.unwrap();
+    assert_eq!(left.count(), 0);
 }

@@ -1,7 +1,7 @@
 //! Services and their registry: registering, the operator's wish, draining, leaving.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use skynet::daemon_api::Empty;
@@ -116,21 +116,19 @@ async fn an_instance_registers_follows_the_wish_and_leaves() {
 async fn a_decision_is_told_once_however_late_the_registry_hears_of_it() {
     const ROUNDS: usize = 500;
     let (_server, registry) = registry().await;
-    let told = Arc::new(AtomicUsize::new(0));
-    let counted = || {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let telling = |registered: bool| {
         let told = Arc::clone(&told);
-        move |_: &skynet::service::ServiceInfo| {
-            told.fetch_add(1, Ordering::SeqCst);
-        }
+        move |_: &skynet::service::ServiceInfo| told.lock().unwrap().push(registered)
     };
     let service = echo()
         .drain(Duration::ZERO, Duration::from_secs(5))
-        .on_registered(counted())
-        .on_unregistered(counted())
+        .on_registered(telling(true))
+        .on_unregistered(telling(false))
         .start(&registry)
         .await
         .unwrap();
-    until(|| told.load(Ordering::SeqCst) == 1, "registered is told").await;
+    until(|| told.lock().unwrap().len() == 1, "registered is told").await;
     for round in 0..ROUNDS {
         service.set_registered(round % 2 == 1);
         assert_eq!(service.is_registered(), round % 2 == 1);
@@ -138,7 +136,9 @@ async fn a_decision_is_told_once_however_late_the_registry_hears_of_it() {
         tokio::time::sleep(Duration::from_micros(fastrand::u64(0..3000))).await;
     }
     service.stop().await;
-    assert_eq!(told.load(Ordering::SeqCst), 1 + ROUNDS + 1);
+    let told = told.lock().unwrap();
+    assert_eq!(told.len(), 1 + ROUNDS + 1);
+    assert!(told[0] && told.windows(2).all(|two| two[0] != two[1]));
 }
 
 async fn until(condition: impl FnMut() -> bool, what: &str) {

@@ -9,6 +9,7 @@ use etcd_client::{KeyValue, Txn, TxnOp, TxnOpResponse};
 use super::super::cluster;
 use super::super::error::Error;
 use super::super::etcd::is_lease_gone;
+use super::super::key::Key;
 use super::super::value::Claim;
 use super::worker::Worker;
 
@@ -58,8 +59,13 @@ impl Worker {
                 Ok(()) => {
                     tracing::warn!("a claim on the address or the id was gone, it is made again");
                 }
+                // Two owners of one id hide each other; an address without a claim still serves.
+                Err(Error::Taken { key, .. }) if self.is_id_claim(&key) => {
+                    self.stands.send_replace(false);
+                    return Ok(Check::Lost);
+                }
                 Err(error @ Error::Taken { .. }) => {
-                    tracing::warn!(%error, "another claims the address or the id that we serve with");
+                    tracing::warn!(%error, "another claims the address that we serve at");
                 }
                 Err(error) => return Err(error),
             }
@@ -69,6 +75,12 @@ impl Worker {
         } else {
             Check::Stands
         })
+    }
+
+    fn is_id_claim(&self, path: &str) -> bool {
+        let claims = self.own.claims();
+        let mut ids = claims.iter().filter(|(key, _)| matches!(key, Key::Id(_)));
+        ids.any(|(key, _)| key.path(&self.prefix) == path)
     }
 
     fn lost(&self, lease: i64) -> Check {

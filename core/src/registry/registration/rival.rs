@@ -15,6 +15,10 @@ use crate::instance::InstanceId;
 /// How often it is said that we still wait.
 const SAY_AGAIN: Duration = Duration::from_mins(1);
 
+/// So often a lease must be seen to be renewed: once, a registry that restarts or elects a leader
+/// gives every lease its whole time again, also those of the dead.
+const RENEWALS: u32 = 2;
+
 /// Is told of the id that takes the place of one that a living instance elsewhere holds, before
 /// anything is written under it.
 pub(in super::super) type OnNewId = Box<dyn Fn(InstanceId) + Send + Sync>;
@@ -38,6 +42,8 @@ struct Watched {
     /// Whole seconds, rounded down.
     left_s: i64,
     at: Instant,
+    /// How often it was seen to be renewed.
+    renewals: u32,
 }
 
 impl Watched {
@@ -86,12 +92,16 @@ impl Rivals {
         let asked = Instant::now();
         let left_s = left_s(etcd, lease).await.ok()?;
         let known = self.watched.filter(|watched| watched.lease == lease);
-        if !known.is_some_and(|watched| watched.is_renewed(left_s, asked)) {
-            self.watched = known.or(Some(Watched {
+        let is_renewed = known.is_some_and(|watched| watched.is_renewed(left_s, asked));
+        let renewals = known.map_or(0, |known| known.renewals) + u32::from(is_renewed);
+        if renewals < RENEWALS {
+            let seen_now = Watched {
                 lease,
                 left_s,
                 at: Instant::now(),
-            }));
+                renewals,
+            };
+            self.watched = known.filter(|_| !is_renewed).or(Some(seen_now));
             return None;
         }
         let id = InstanceId::new_v4();
@@ -137,6 +147,7 @@ mod tests {
             lease: 1,
             left_s: 9,
             at,
+            renewals: 0,
         };
         for (after_s, left_s, renewed) in [
             (0, 9, false),

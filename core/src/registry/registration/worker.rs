@@ -1,10 +1,13 @@
 //! The owner of one entry: claims it, follows its key, writes what is wanted, heals what is lost.
+//!
+//! Invariants: it alone writes the entry; nothing that it waits for keeps it from noticing a lost
+//! lease; when it ends, however it does, the entry is taken away or hangs on a lease that ends.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Compare, CompareOp, EventType, PutOptions, Txn, TxnOp, WatchOptions};
+use etcd_client::{Compare, CompareOp, EventType, PutOptions, Txn, TxnOp};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -13,9 +16,9 @@ use super::super::entry::{Entry, EntryKind, Holder};
 use super::super::error::Error;
 use super::super::etcd::Etcd;
 use super::super::lease::LeaseKeeper;
-use super::super::stream::Stream;
 use super::check::Check;
 use super::claim::is_alive;
+use super::own_watch::{Heard, OwnWatch};
 use super::rival::Rivals;
 use crate::backoff::Backoff;
 use crate::instance::State;
@@ -49,6 +52,33 @@ pub(super) struct Worker {
     pub(super) doubts: watch::Receiver<u64>,
     /// Those who hold what we want.
     pub(super) rivals: Rivals,
+    pub(super) left_behind: LeftBehind,
+}
+
+/// Makes sure that what an owner leaves in the registry ends: the lease of the process goes on while
+/// the process does, so the others move to another one.
+pub(super) struct LeftBehind {
+    pub(super) keeper: Arc<LeaseKeeper>,
+    /// All was taken away.
+    pub(super) is_nothing: bool,
+}
+
+impl LeftBehind {
+    /// Lets what hangs on the lease now end with it.
+    fn leave_lease(&self) {
+        let lease = *self.keeper.current().borrow();
+        if let Some(lease) = lease {
+            self.keeper.replace(lease);
+        }
+    }
+}
+
+impl Drop for LeftBehind {
+    fn drop(&mut self) {
+        if !self.is_nothing {
+            self.leave_lease();
+        }
+    }
 }
 
 impl Worker {
@@ -59,8 +89,11 @@ impl Worker {
             () = leave.cancelled() => {}
             () = self.hold() => {}
         }
-        if let Err(error) = self.take_away().await {
-            tracing::warn!(%error, "the entry could not be taken away, it ends with its lease");
+        match self.take_away().await {
+            Ok(()) => self.left_behind.is_nothing = true,
+            Err(error) => {
+                tracing::warn!(%error, "the entry could not be taken away, it ends with its lease");
+            }
         }
     }
 
@@ -106,6 +139,11 @@ impl Worker {
             %error, %id,
             "a living instance of another machine has our id (is this one a clone?), taking a new id"
         );
+        // What still stands under the old id hangs on a lease that goes on.
+        if let Err(error) = self.delete_own().await {
+            tracing::debug!(%error, "the old entry ends with its lease");
+            self.left_behind.leave_lease();
+        }
         self.own.set_id(id);
         self.mod_revision = 0;
         true
@@ -156,54 +194,29 @@ impl Worker {
         lease: i64,
         leases: &mut watch::Receiver<Option<i64>>,
     ) -> Result<(), Error> {
-        let mut stream: Option<Stream> = None;
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let mut watch = OwnWatch::of(Arc::clone(&self.etcd), self.key(), self.watch_from);
         let mut check_at = next_check();
         // Right behind our own write there is nothing to see that the watch does not tell.
         let mut claimed = Some(Instant::now());
         loop {
-            let Some(events) = &mut stream else {
-                stream = self
-                    .watch_own_key()
-                    .await
-                    .inspect_err(|error| tracing::debug!(%error, "the own entry is not watched"))
-                    .ok();
-                if stream.is_some() {
-                    check_at = check_at.min(look_once(claimed.take()));
-                } else if pause(&mut backoff, leases, lease).await.is_break() {
-                    return Ok(());
-                }
-                continue;
-            };
-            let connection = events.connection;
             tokio::select! {
-                message = events.next() => {
-                    let Some(response) = message else {
-                        self.etcd.leave(connection);
-                        stream = None;
-                        if pause(&mut backoff, leases, lease).await.is_break() {
+                heard = watch.next(self.watch_from) => match heard {
+                    Heard::Opened => check_at = check_at.min(look_once(claimed.take())),
+                    Heard::Message(response) => {
+                        if self.take_events(&response, lease).await?.is_break() {
                             return Ok(());
                         }
-                        continue;
-                    };
-                    if response.canceled() {
-                        self.etcd.cancelled(connection, response.cancel_reason());
-                        // After a compaction the entry itself says where to go on.
-                        stream = None;
-                        let waited = pause(&mut backoff, leases, lease).await;
-                        if waited.is_break() || self.check(lease).await? == Check::Lost {
+                        check_at = self.sooner_if_overtaken(check_at);
+                    }
+                    Heard::Broken => watch.open_again(self.watch_from),
+                    // After a compaction the entry itself says where to go on.
+                    Heard::Cancelled => {
+                        if self.check(lease).await? == Check::Lost {
                             return Ok(());
                         }
-                        continue;
+                        watch.open_again(self.watch_from);
                     }
-                    if !response.events().is_empty() {
-                        backoff.reset();
-                    }
-                    if self.take_events(&response, lease).await?.is_break() {
-                        return Ok(());
-                    }
-                    check_at = self.sooner_if_overtaken(check_at);
-                }
+                },
                 () = lease_lost(leases, lease) => {
                     self.stands.send_replace(false);
                     return Ok(());
@@ -222,26 +235,13 @@ impl Worker {
                     match self.check(lease).await? {
                         Check::Stands => {}
                         // The stream waits for revisions that come again only in a long time.
-                        Check::WatchAgain => stream = None,
+                        Check::WatchAgain => watch.open_again(self.watch_from),
                         Check::Lost => return Ok(()),
                     }
                     check_at = self.sooner_if_overtaken(check_at);
-                    backoff.reset();
                 }
             }
         }
-    }
-
-    async fn watch_own_key(&self) -> Result<Stream, Error> {
-        let (key, from) = (self.key(), self.watch_from);
-        self.etcd
-            .open("watch the own entry", |mut client| {
-                let options = WatchOptions::new().with_start_revision(from);
-                let key = key.as_str();
-                async move { client.watch(key, Some(options)).await }
-            })
-            .await
-            .map(Stream::new)
     }
 
     /// Takes foreign writes over; breaks when the entry must be claimed again.
@@ -355,12 +355,13 @@ impl Worker {
                     async move { client.get(key, None).await }
                 })
                 .await?;
-            let Some(standing) = response.kvs().first() else {
+            let ours = response.kvs().first().filter(|standing| {
+                self.own.holder(standing.value(), is_alive) == Holder::Ourselves
+            });
+            let Some(standing) = ours else {
+                self.delete_claims().await?;
                 break;
             };
-            if self.own.holder(standing.value(), is_alive) != Holder::Ourselves {
-                break;
-            }
             self.adopt(standing.value());
             self.mod_revision = standing.mod_revision();
             if let (Some(lease), EntryKind::Instance { value, .. }) = (lease, &mut self.own.kind) {
@@ -378,17 +379,38 @@ impl Worker {
     /// `false` when another has written since.
     async fn delete_own(&self) -> Result<bool, Error> {
         let key = self.key();
-        let mut deletes = vec![TxnOp::delete(key.as_str(), None)];
-        for (claim, _) in self.own.claims() {
-            deletes.push(TxnOp::delete(claim.path(&self.prefix), None));
-        }
-        let txn = Txn::new()
-            .when([Compare::mod_revision(
-                key.as_str(),
-                CompareOp::Equal,
-                self.mod_revision,
-            )])
-            .and_then(deletes);
+        let mut deletes = self.claim_deletions()?;
+        deletes.push(TxnOp::delete(key.as_str(), None));
+        let is_as_known = Compare::mod_revision(key, CompareOp::Equal, self.mod_revision);
+        self.leave_by(Txn::new().when([is_as_known]).and_then(deletes))
+            .await
+    }
+
+    async fn delete_claims(&self) -> Result<(), Error> {
+        let deletes = self.claim_deletions()?;
+        self.leave_by(Txn::new().and_then(deletes)).await?;
+        Ok(())
+    }
+
+    /// Each claim goes only if it is still ours: another may have taken it since.
+    fn claim_deletions(&self) -> Result<Vec<TxnOp>, Error> {
+        self.own
+            .claims()
+            .into_iter()
+            .map(|(key, claim)| {
+                let key = key.path(&self.prefix);
+                let ours = serde_json::to_vec(&claim).map_err(|source| Error::BadValue {
+                    key: key.clone(),
+                    source,
+                })?;
+                let is_ours = Compare::value(key.as_str(), CompareOp::Equal, ours);
+                let deletion = TxnOp::delete(key, None);
+                Ok(TxnOp::txn(Txn::new().when([is_ours]).and_then([deletion])))
+            })
+            .collect()
+    }
+
+    async fn leave_by(&self, txn: Txn) -> Result<bool, Error> {
         let response = self
             .etcd
             .call("leave", |mut client| {
@@ -416,18 +438,6 @@ fn look_once(claimed: Option<Instant>) -> Instant {
 /// When the own key is looked at next though no event came.
 fn next_check() -> Instant {
     Instant::now() + SELF_CHECK.mul_f64(0.9 + 0.2 * fastrand::f64())
-}
-
-/// Waits before the watch is opened again; breaks when the lease is lost meanwhile.
-async fn pause(
-    backoff: &mut Backoff,
-    leases: &mut watch::Receiver<Option<i64>>,
-    lease: i64,
-) -> ControlFlow<()> {
-    tokio::select! {
-        () = sleep(backoff.next_wait()) => ControlFlow::Continue(()),
-        () = lease_lost(leases, lease) => ControlFlow::Break(()),
-    }
 }
 
 /// Returns when the keeper no longer holds `lease`.
