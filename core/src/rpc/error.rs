@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::frame::{FrameError, ScanError};
+use super::socket;
 use crate::hint::{Hint, Retry};
 use crate::instance::InstanceId;
 
@@ -423,6 +424,9 @@ impl ConnectError {
 impl Hint for ConnectError {
     fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::Unreachable { source, .. } if socket::is_out_of_files(source) => {
+                "this process may open no more files: raise its limit (`ulimit -Hn`)".to_owned()
+            }
             Self::Unreachable { .. } => {
                 "is the service running, and is the address its own?".to_owned()
             }

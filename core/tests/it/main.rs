@@ -37,6 +37,7 @@ mod rpc_faults;
 mod rpc_hostile;
 mod rpc_ledger;
 mod rpc_limits;
+mod rpc_old_peers;
 mod rpc_restart;
 mod rpc_support;
 mod rpc_vectors;
