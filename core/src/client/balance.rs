@@ -198,6 +198,20 @@ mod tests {
     }
 
     #[test]
+    fn the_own_host_comes_first_until_it_has_more_to_do() {
+        let near = Candidate {
+            nearness: Nearness::SameHost,
+            ..PLAIN
+        };
+        assert_eq!(shares(&[near, PLAIN]), [1_000, 0]);
+        let busy = Candidate {
+            in_flight: 1,
+            ..near
+        };
+        assert_eq!(shares(&[busy, PLAIN]), [0, 1_000]);
+    }
+
+    #[test]
     fn ejection_is_ignored_when_it_would_leave_less_than_half() {
         let ejected = Candidate {
             availability: Availability::Ejected,
