@@ -1,5 +1,5 @@
-//! How to write services and clients, a page for each kind of program. All code in it runs with the
-//! tests.
+//! How to write services and clients, a page for each kind of program. Its code is compiled with the
+//! tests, and what needs no cluster of its own runs on the embedded registry.
 //!
 //! | page | for whom |
 //! | --- | --- |

@@ -157,7 +157,8 @@ impl Connection {
     /// method's own error is not one of them: it is in [`Reply::service_error`].
     ///
     /// # Cancel safety
-    /// Dropping the future forgets the call; the method may run all the same.
+    /// Dropping the future forgets the call, and tells the service, where it understands that; the
+    /// method may run all the same.
     pub async fn call(&self, request: Request<'_>) -> Result<Reply, CallFailure> {
         let shared = &*self.handle.shared;
         let place = match shared.room.try_acquire() {

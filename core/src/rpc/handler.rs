@@ -4,13 +4,15 @@
 //! buffer; an answer is written once, straight into a send buffer. Knows nothing of sockets and
 //! nothing of how methods are declared.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll};
 
 use serde::Serialize;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +28,14 @@ pub struct Client {
     text: String,
     id: String,
     gone: CancellationToken,
+    /// The calls that it gave up of late, by their `seq`.
+    given_up: Mutex<VecDeque<i64>>,
+    /// Told whenever one is added to them.
+    gave_up: Notify,
 }
+
+/// How many calls of a connection are remembered as given up: as many as it usually may have.
+const MOST_GIVEN_UP: usize = 1024;
 
 impl Client {
     pub(super) fn new(address: SocketAddr) -> Self {
@@ -35,6 +44,8 @@ impl Client {
             text: address.to_string(),
             id: uuid::Uuid::new_v4().to_string(),
             gone: CancellationToken::new(),
+            given_up: Mutex::default(),
+            gave_up: Notify::new(),
         }
     }
 
@@ -57,11 +68,53 @@ impl Client {
     pub fn gone(&self) -> &CancellationToken {
         &self.gone
     }
+
+    /// Notes that it waits for call `seq` no more.
+    pub(super) fn give_up(&self, seq: i64) {
+        let mut given_up = self.given_up();
+        if given_up.len() >= MOST_GIVEN_UP {
+            given_up.pop_front();
+        }
+        given_up.push_back(seq);
+        drop(given_up);
+        self.gave_up.notify_waiters();
+    }
+
+    /// Whether it waits for call `seq` no more: it said so, or its connection ended.
+    pub fn has_hung_up(&self, seq: i64) -> bool {
+        self.gone.is_cancelled() || self.given_up().contains(&seq)
+    }
+
+    /// Waits until it waits for call `seq` no more.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn hung_up(&self, seq: i64) {
+        let given_up = async {
+            loop {
+                let gave_up = self.gave_up.notified();
+                tokio::pin!(gave_up);
+                // From here on, nothing is missed.
+                gave_up.as_mut().enable();
+                if self.has_hung_up(seq) {
+                    return;
+                }
+                gave_up.await;
+            }
+        };
+        self.gone.run_until_cancelled(given_up).await;
+    }
+
+    fn given_up(&self) -> std::sync::MutexGuard<'_, VecDeque<i64>> {
+        self.given_up.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A request that is about to be begun.
 #[derive(Debug, Clone, Copy)]
 pub struct Incoming<'a> {
+    /// Its number on its connection.
+    pub seq: i64,
     /// The method's name.
     pub method: &'a [u8],
     /// What came with it.

@@ -24,6 +24,10 @@ pub const DRAIN_NOTICE: &str = "Skynet.Drain";
 /// The `servicemethod` of a ping.
 pub const PING: &str = "Skynet.Ping";
 
+/// The `servicemethod` by which a client says that it waits for the request of this `seq` no more. It
+/// is not answered; sent only to services whose handshake says that they understand it.
+pub const CANCEL: &str = "Skynet.Cancel";
+
 /// The `seq` of a notice, which answers nothing.
 pub const NOTICE_SEQ: i64 = -1;
 
@@ -49,6 +53,8 @@ pub struct ServiceHandshake {
     /// The methods that may run twice, so that a call of unknown outcome may be made again; empty
     /// from peers that do not say it.
     pub idempotent: Vec<String>,
+    /// Whether it understands that a call is given up.
+    pub cancels: bool,
 }
 
 /// What a client says first.
@@ -155,6 +161,7 @@ impl ServiceHandshake {
                 b"version" => read.version = text().unwrap_or(read.version),
                 b"uuid" => read.uuid = text().unwrap_or(read.uuid),
                 b"maxcalls" => read.max_calls = value.integer().unwrap_or(read.max_calls),
+                b"cancels" => read.cancels = value.boolean().unwrap_or(read.cancels),
                 b"idempotent" => {
                     let elements = value.array().into_iter().flat_map(Fields::of);
                     let names = elements.filter_map(|(_, name)| name.text().map(owned));

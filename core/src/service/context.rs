@@ -65,6 +65,7 @@ pub(super) struct Call {
     retry_count: u32,
     deadline: Option<Instant>,
     client: Arc<Client>,
+    seq: i64,
 }
 
 impl Context {
@@ -83,6 +84,7 @@ impl Context {
                 retry_count: u32::try_from(info.retry_count.max(0)).unwrap_or(u32::MAX),
                 deadline: incoming.deadline,
                 client: Arc::clone(incoming.client),
+                seq: incoming.seq,
             }),
         }
     }
@@ -134,10 +136,11 @@ impl Context {
         self.call.entry.service()
     }
 
-    /// Whether nobody waits for the answer any more: the client hung up, or the deadline passed.
+    /// Whether nobody waits for the answer any more: the client hung up or gave the call up, or the
+    /// deadline passed.
     /// The method runs on all the same unless it looks.
     pub fn is_cancelled(&self) -> bool {
-        self.call.client.gone().is_cancelled()
+        self.call.client.has_hung_up(self.call.seq)
             || self
                 .call
                 .deadline
@@ -149,7 +152,7 @@ impl Context {
     /// # Cancel safety
     /// Dropping the future changes nothing.
     pub async fn cancelled(&self) {
-        let gone = self.call.client.gone().cancelled();
+        let gone = self.call.client.hung_up(self.call.seq);
         match self.call.deadline {
             Some(deadline) => {
                 let _either = tokio::time::timeout_at(deadline, gone).await;

@@ -38,8 +38,8 @@ pub struct MethodOptions {
     pub on_hang_up: OnHangUp,
 }
 
-/// What becomes of a call whose caller waits no more: its connection has ended, or, as far as it told
-/// one, its deadline has passed.
+/// What becomes of a call whose caller waits no more: its connection has ended, it dropped the call, or
+/// the deadline that it told has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnHangUp {
     /// It runs to its end; [`Context::cancelled`] tells it, if it asks. Right for what must not stop

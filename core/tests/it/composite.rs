@@ -192,3 +192,18 @@ async fn a_deadline_ends_the_work_of_all_three() {
     let third = given_up(&chain).await[0];
     assert_eq!(third, 1, "the last one does not wait any longer");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn giving_up_ends_the_work_of_all_three() {
+    let chain = chain().await;
+    let options = options(Duration::from_mins(2));
+    let (input, first) = (never(), chain.first.clone());
+    let call = tokio::spawn(async move {
+        let answer = first.call_with::<_, Text>("Pass", &input, options);
+        answer.await
+    });
+    let third = || chain.log.lock().unwrap().len() == 3;
+    eventually("the third works", third).await;
+    call.abort();
+    assert_eq!(given_up(&chain).await, [1, 1, 1]);
+}

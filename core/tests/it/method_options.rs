@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use skynet::client::{CallError, Client, Place};
 use skynet::registry::{Registry, RegistryConfig};
-use skynet::rpc::message::ServiceHandshake;
+use skynet::rpc::message::{RequestHeader, ServiceHandshake};
 use skynet::rpc::{ConnectOptions, Connection, Outcome, Request, RequestInfo};
 use skynet::service::{Builder, Context, MethodOptions, OnHangUp, Service, ServiceError};
 use skynet::testing::TestRegistry;
@@ -94,6 +94,86 @@ async fn a_caller_that_hangs_up_ends_only_the_calls_that_chose_it() {
     eventually("the first is given up", || ended() == [1, 0]).await;
     assert_eq!(ran.dropped.load(Ordering::SeqCst), 1);
     assert_eq!(service.stats().inflight, 1, "the second runs on");
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_ends_alone_though_its_connection_stands() {
+    let ran = Arc::new(Ran::default());
+    let service = waiting(&ran, CANCEL, MethodOptions::default())
+        .serve()
+        .await
+        .unwrap();
+    let options = ConnectOptions::default();
+    let connection = Connection::open(service.address(), &options).await.unwrap();
+    let input = skynet::rpc::typed::encode(&Text::default()).unwrap();
+    let call = |method| {
+        let (connection, input) = (connection.clone(), input.clone());
+        tokio::spawn(async move {
+            let request = Request {
+                service: "Waiting",
+                method,
+                info: RequestInfo::default(),
+                input: &input,
+            };
+            connection.call(request).await
+        })
+    };
+    let [dropped, kept, detached] = [call("First"), call("First"), call("Second")];
+    eventually("all run", || ran.begun.load(Ordering::SeqCst) == 3).await;
+    dropped.abort();
+    detached.abort();
+    eventually("one is given up", || service.stats().inflight == 2).await;
+    assert_eq!(ran.dropped.load(Ordering::SeqCst), 1);
+    assert!(!kept.is_finished() && !connection.is_closed());
+    kept.abort();
+    eventually("two are given up", || service.stats().inflight == 1).await;
+    assert_eq!(service.stats().clients, 1);
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_know_it_is_not_told_of_a_dropped_call() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let old_peer = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut raw = Raw::over(stream);
+        let handshake = ServiceHandshake {
+            registered: true,
+            client_id: "a".to_owned(),
+            ..ServiceHandshake::default()
+        };
+        let mut bytes = Vec::new();
+        handshake.write(&mut bytes);
+        raw.send(&bytes).await;
+        let mut methods = Vec::new();
+        let _greeting = raw.document().await.unwrap();
+        for _ in 0..2 {
+            let header = raw.document().await.unwrap();
+            methods.push(
+                RequestHeader::read(&header)
+                    .unwrap()
+                    .service_method
+                    .to_vec(),
+            );
+            let _body = raw.document().await.unwrap();
+        }
+        methods
+    });
+    let options = ConnectOptions::default();
+    let connection = Connection::open(address, &options).await.unwrap();
+    let input = skynet::rpc::typed::encode(&Text::default()).unwrap();
+    let request = Request {
+        service: "Old",
+        method: "Any",
+        info: RequestInfo::default(),
+        input: &input,
+    };
+    let dropped = tokio::time::timeout(Duration::from_millis(50), connection.call(request));
+    assert!(dropped.await.is_err());
+    // It ends when the peer, who has read enough, goes.
+    let (methods, lost) = tokio::join!(old_peer, connection.call(request));
+    assert_eq!(methods.unwrap(), [b"Old.Forward"; 2]);
+    assert_eq!(lost.unwrap_err().outcome(), Outcome::Unknown);
 }
 
 #[tokio::test]

@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use super::{ConnectOptions, Reply, Request};
 use crate::rpc::error::{Code, Ended, Why};
 use crate::rpc::message::{
-    FORWARD, PING, RequestBody, RequestHeader, RequestInfo, ServiceHandshake,
+    CANCEL, EMPTY_DOCUMENT, FORWARD, PING, RequestBody, RequestHeader, RequestInfo,
+    ServiceHandshake,
 };
 
 /// How a call ended.
@@ -117,6 +118,20 @@ pub(super) struct Shared {
     max_unsent: usize,
 }
 
+impl State {
+    /// Appends a request without a parameter.
+    fn append_bare(&mut self, service_method: &str, seq: i64) {
+        let start = self.unsent.len();
+        let header = RequestHeader {
+            service_method: service_method.as_bytes(),
+            seq,
+        };
+        header.write(&mut self.unsent);
+        self.unsent.extend_from_slice(&EMPTY_DOCUMENT);
+        self.appended += (self.unsent.len() - start) as u64;
+    }
+}
+
 impl Shared {
     pub(super) fn new(
         address: SocketAddr,
@@ -184,15 +199,9 @@ impl Shared {
         if state.ended.is_some() || state.unsent.len() >= self.max_unsent {
             return;
         }
-        let start = state.unsent.len();
-        let header = RequestHeader {
-            service_method: PING.as_bytes(),
-            seq: state.next_seq,
-        };
-        header.write(&mut state.unsent);
-        state.unsent.extend_from_slice(&[5, 0, 0, 0, 0]);
+        let seq = state.next_seq;
+        state.append_bare(PING, seq);
         state.next_seq += 1;
-        state.appended += (state.unsent.len() - start) as u64;
         drop(state);
         self.driver.wake();
     }
@@ -353,9 +362,21 @@ impl Shared {
         }
     }
 
-    /// Removes call `seq`: nobody waits for it.
+    /// Removes call `seq`: nobody waits for it, which the service is told if it had no answer.
     pub(super) fn forget(&self, seq: i64) {
-        self.remove(self.lock(), seq);
+        let mut state = self.lock();
+        let waiting = state.waiting.get(&seq);
+        let is_told = waiting.is_some_and(|waiting| waiting.outcome.is_none())
+            && self.handshake.cancels
+            && state.ended.is_none()
+            && state.unsent.len() < self.max_unsent;
+        if is_told {
+            state.append_bare(CANCEL, seq);
+        }
+        self.remove(state, seq);
+        if is_told {
+            self.driver.wake();
+        }
     }
 
     // === for the driver ===

@@ -111,6 +111,9 @@ impl ServiceHandshake {
         if !self.idempotent.is_empty() {
             writer.texts(b"\x04idempotent\0", &self.idempotent);
         }
+        if self.cancels {
+            writer.boolean(b"\x08cancels\0", true);
+        }
         writer.end();
     }
 }

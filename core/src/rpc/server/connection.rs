@@ -101,6 +101,7 @@ where
         uuid: shared.id().to_string(),
         max_calls: i64::try_from(shared.limits.per_connection).unwrap_or(i64::MAX),
         idempotent: shared.dispatch.idempotent(),
+        cancels: true,
     }
     .write(&mut bytes);
     stream.write_all(&bytes).await.map_err(broken)?;

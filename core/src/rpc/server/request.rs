@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::rpc::error::Code;
 use crate::rpc::handler::{Client, Incoming, Refusal};
-use crate::rpc::message::{FORWARD, PING, RequestBody};
+use crate::rpc::message::{CANCEL, FORWARD, PING, RequestBody};
 
 /// The original's text for a request without the id of its connection's handshake.
 const NO_CLIENT_ID: &str = "did not provide the ClientID";
@@ -23,6 +23,8 @@ pub(super) enum Target {
     Forward,
     /// A sign of life.
     Ping,
+    /// To be told that nobody waits for the request of this number any more.
+    Cancel,
     /// Something that is not here.
     Refused(Refusal),
 }
@@ -31,6 +33,9 @@ pub(super) enum Target {
 pub(super) fn target(service: &str, service_method: &[u8]) -> Target {
     if service_method == PING.as_bytes() {
         return Target::Ping;
+    }
+    if service_method == CANCEL.as_bytes() {
+        return Target::Cancel;
     }
     let refused = |code, text: &str| {
         let text = [text.as_bytes(), service_method].concat();
@@ -49,10 +54,10 @@ pub(super) fn target(service: &str, service_method: &[u8]) -> Target {
     }
 }
 
-/// Reads a request's body, which `client` sent, which arrived at the first of the two times, and was
+/// Reads the body of request `seq`, which `client` sent, which arrived at the first of the two times, and was
 /// read at the second.
 pub(super) fn incoming<'a>(
-    body: &'a [u8],
+    (seq, body): (i64, &'a [u8]),
     client: &'a Arc<Client>,
     (arrived, received): (Instant, Instant),
 ) -> Result<Incoming<'a>, Refusal> {
@@ -68,6 +73,7 @@ pub(super) fn incoming<'a>(
         arrived.checked_add(left)
     });
     Ok(Incoming {
+        seq,
         method: body.method,
         info,
         input: body.input.unwrap_or_default(),
@@ -99,5 +105,6 @@ mod tests {
         }
         assert_eq!(target("A.b", b"A.b.Forward"), Target::Forward);
         assert_eq!(target("A", b"Skynet.Ping"), Target::Ping);
+        assert_eq!(target("A", b"Skynet.Cancel"), Target::Cancel);
     }
 }

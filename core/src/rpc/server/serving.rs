@@ -389,7 +389,7 @@ impl Calls {
     ) -> Result<(), ScanError> {
         let header = RequestHeader::read(header)?;
         let refusal = match request::target(&self.shared.service, header.service_method) {
-            Target::Forward => match self.admit(body) {
+            Target::Forward => match self.admit(header.seq, body) {
                 Ok(begun) => {
                     self.run(begun, header.seq, task);
                     return Ok(());
@@ -397,6 +397,11 @@ impl Calls {
                 Err(refusal) => Some(refusal),
             },
             Target::Ping => None,
+            // Its answer, if there is one, is that of the call.
+            Target::Cancel => {
+                self.client.give_up(header.seq);
+                return Ok(());
+            }
             Target::Refused(refusal) => Some(refusal),
         };
         let limit = self.shared.limits.frame;
@@ -411,8 +416,9 @@ impl Calls {
         Ok(())
     }
 
-    fn admit(&self, body: &[u8]) -> Result<Begun, Refusal> {
-        let incoming = request::incoming(body, &self.client, (self.arrived, self.received))?;
+    fn admit(&self, seq: i64, body: &[u8]) -> Result<Begun, Refusal> {
+        let times = (self.arrived, self.received);
+        let incoming = request::incoming((seq, body), &self.client, times)?;
         if self.parting.refuses() {
             let going = *self.shared.phase.borrow() == Phase::Refusing;
             let who = if going { "service" } else { "connection" };
