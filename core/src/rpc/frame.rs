@@ -11,8 +11,8 @@ use bytes::{Buf, Bytes, BytesMut};
 
 mod scan;
 
+pub(crate) use scan::{Element, Elements, cstring_length, declared_length};
 pub use scan::{MAX_DEPTH, ScanError, scan};
-pub(crate) use scan::{cstring_length, declared_length};
 
 /// The length of the smallest document: its own length and the byte that ends it.
 pub const MIN_FRAME: usize = 5;
@@ -21,7 +21,7 @@ pub const MIN_FRAME: usize = 5;
 pub const MAX_FRAME: usize = 16 * 1024 * 1024;
 
 /// What a buffer holds when nothing is known of its connection yet: many connections are idle.
-const SMALL_BUFFER: usize = 2 * 1024;
+const SMALL_BUFFER: usize = 512;
 
 /// What a busy connection reads at once, at most, unless a document is larger.
 const LARGE_BUFFER: usize = 64 * 1024;
@@ -78,7 +78,9 @@ impl FrameBuffer {
     /// The room for the next read, never empty. It grows with what arrives, never with what a
     /// length announces.
     pub fn room(&mut self) -> &mut BytesMut {
-        if self.bytes.capacity() == self.bytes.len() {
+        // A read into the little that is left behind consumed bytes would fetch half a document.
+        // Where nobody holds any of them, their place is used again and nothing is allocated.
+        if self.bytes.capacity() - self.bytes.len() < self.chunk / 2 {
             let wanted = self.chunk.max(self.bytes.len());
             self.bytes.reserve(wanted);
         }
@@ -202,6 +204,19 @@ mod tests {
             }
             assert_eq!(lengths, [5, 8, 5], "cut every {cut}");
             assert!(buffer.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_read_has_room_and_takes_the_place_of_what_was_consumed() {
+        let mut buffer = FrameBuffer::new(64);
+        let documents = [5, 0, 0, 0, 0].repeat(40);
+        for _ in 0..100 {
+            let room = buffer.room();
+            assert!(room.capacity() >= SMALL_BUFFER / 2);
+            assert!(room.capacity() <= SMALL_BUFFER, "it has grown");
+            room.extend_from_slice(&documents);
+            buffer.consume(documents.len());
         }
     }
 

@@ -13,7 +13,7 @@ mod write;
 pub use fields::{Fields, Value};
 pub use write::{EMPTY_DOCUMENT, write_output};
 
-use super::frame::{ScanError, declared_length, scan};
+use super::frame::{Elements, ScanError, declared_length, scan};
 
 /// The method part of `servicemethod` on a service port.
 pub const FORWARD: &str = "Forward";
@@ -150,9 +150,10 @@ impl ServiceHandshake {
     /// # Errors
     /// When it cannot be decoded safely.
     pub fn read(document: &[u8]) -> Result<Self, ScanError> {
-        scan(document)?;
+        let mut elements = Elements::of(document)?;
         let mut read = Self::default();
-        for (name, value) in Fields::of(document) {
+        while let Some(element) = elements.step()? {
+            let (name, value) = (element.name, Value::of(&element));
             let text = || value.text().map(owned);
             match name {
                 b"registered" => read.registered = value.boolean().unwrap_or(read.registered),
@@ -180,9 +181,10 @@ impl ClientHandshake {
     /// # Errors
     /// When it cannot be decoded safely.
     pub fn read(document: &[u8]) -> Result<Self, ScanError> {
-        scan(document)?;
+        let mut elements = Elements::of(document)?;
         let mut read = Self::default();
-        for (name, value) in Fields::of(document) {
+        while let Some(element) = elements.step()? {
+            let (name, value) = (element.name, Value::of(&element));
             match name {
                 b"clientid" => read.client_id = value.text().map_or(read.client_id, owned),
                 b"notices" => read.notices = value.boolean().unwrap_or(read.notices),
@@ -199,9 +201,10 @@ impl<'a> RequestHeader<'a> {
     /// # Errors
     /// When it cannot be decoded safely.
     pub fn read(document: &'a [u8]) -> Result<Self, ScanError> {
-        scan(document)?;
+        let mut elements = Elements::of(document)?;
         let mut read = Self::default();
-        for (name, value) in Fields::of(document) {
+        while let Some(element) = elements.step()? {
+            let (name, value) = (element.name, Value::of(&element));
             match name {
                 b"servicemethod" => {
                     read.service_method = value.text().unwrap_or(read.service_method);
@@ -215,10 +218,11 @@ impl<'a> RequestHeader<'a> {
 }
 
 impl<'a> RequestInfo<'a> {
-    /// Reads an embedded document whose structure was judged with its outer one.
-    fn read(document: &'a [u8]) -> Self {
+    /// Reads an embedded document, and judges it.
+    fn read(mut elements: Elements<'a>) -> Result<Self, ScanError> {
         let mut read = Self::default();
-        for (name, value) in Fields::of(document) {
+        while let Some(element) = elements.step()? {
+            let (name, value) = (element.name, Value::of(&element));
             let text = |before| value.text().unwrap_or(before);
             match name {
                 b"originaddress" => read.origin_address = text(read.origin_address),
@@ -230,7 +234,7 @@ impl<'a> RequestInfo<'a> {
                 _ => {}
             }
         }
-        read
+        Ok(read)
     }
 }
 
@@ -240,18 +244,23 @@ impl<'a> RequestBody<'a> {
     /// # Errors
     /// When it cannot be decoded safely.
     pub fn read(document: &'a [u8]) -> Result<Self, ScanError> {
-        scan(document)?;
+        let mut elements = Elements::of(document)?;
         let mut read = Self::default();
-        for (name, value) in Fields::of(document) {
+        while let Some(element) = elements.step_over()? {
+            let (name, value) = (element.name, Value::of(&element));
+            // Its elements are judged as they are read.
+            if name == b"requestinfo"
+                && let Some(info) = elements.enter(&element)?
+            {
+                read.info = Some(RequestInfo::read(info)?);
+                continue;
+            }
+            elements.judge(&element)?;
             match name {
                 b"clientid" => read.client_id = value.text().unwrap_or(read.client_id),
                 b"method" => read.method = value.text().unwrap_or(read.method),
-                b"requestinfo" => match (value.document(), value.kind) {
-                    (Some(info), _) => read.info = Some(RequestInfo::read(info)),
-                    // A null empties the pointer in the original; other kinds leave it.
-                    (None, 0x0a) => read.info = None,
-                    (None, _) => {}
-                },
+                // A null empties the pointer in the original; other kinds leave it.
+                b"requestinfo" if value.kind == 0x0a => read.info = None,
                 b"in" => read.input = value.text().or(read.input),
                 _ => {}
             }
@@ -266,9 +275,10 @@ impl<'a> ResponseHeader<'a> {
     /// # Errors
     /// When it cannot be decoded safely.
     pub fn read(document: &'a [u8]) -> Result<Self, ScanError> {
-        scan(document)?;
+        let mut elements = Elements::of(document)?;
         let mut read = Self::default();
-        for (name, value) in Fields::of(document) {
+        while let Some(element) = elements.step()? {
+            let (name, value) = (element.name, Value::of(&element));
             let text = |before| value.text().unwrap_or(before);
             match name {
                 b"servicemethod" => read.service_method = text(read.service_method),
@@ -288,9 +298,10 @@ impl<'a> ResponseBody<'a> {
     /// # Errors
     /// When it cannot be decoded safely.
     pub fn read(document: &'a [u8]) -> Result<Self, ScanError> {
-        scan(document)?;
+        let mut elements = Elements::of(document)?;
         let mut read = Self::default();
-        for (name, value) in Fields::of(document) {
+        while let Some(element) = elements.step()? {
+            let (name, value) = (element.name, Value::of(&element));
             match name {
                 b"out" => read.out = value.text().or(read.out),
                 b"errstring" => read.error = value.text().unwrap_or(read.error),
@@ -298,5 +309,49 @@ impl<'a> ResponseBody<'a> {
             }
         }
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn request() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        RequestBody {
+            client_id: b"an id",
+            method: b"Echo",
+            info: Some(RequestInfo {
+                request_id: b"another",
+                deadline_ms: Some(7),
+                traceparent: b"00-01",
+                ..RequestInfo::default()
+            }),
+            input: Some(&EMPTY_DOCUMENT),
+        }
+        .write(&mut bytes);
+        bytes
+    }
+
+    proptest! {
+        /// What is read in the same pass as it is judged passes exactly when `scan` says so.
+        #[test]
+        fn reading_judges_all_that_scan_does(
+            flips in proptest::collection::vec((0_usize..300, any::<u8>()), 1..4),
+        ) {
+            let mut bytes = request();
+            for (index, value) in flips {
+                let index = index % bytes.len();
+                if let Some(byte) = bytes.get_mut(index) {
+                    *byte = value;
+                }
+            }
+            let judged = scan(&bytes);
+            prop_assert_eq!(judged, RequestBody::read(&bytes).map(drop));
+            prop_assert_eq!(judged, RequestHeader::read(&bytes).map(drop));
+            prop_assert_eq!(judged, ResponseBody::read(&bytes).map(drop));
+        }
     }
 }

@@ -70,7 +70,10 @@ pub(super) struct Call {
 
 impl Context {
     pub(super) fn new(entry: &Arc<Entry>, incoming: &Incoming<'_>) -> Self {
-        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        let text = |bytes| match str::from_utf8(bytes) {
+            Ok(text) => text.to_owned(),
+            Err(_replaced) => String::from_utf8_lossy(bytes).into_owned(),
+        };
         let info = &incoming.info;
         let address = incoming.client.address().ip();
         let believed = !info.origin_address.is_empty() && entry.trusts(address);

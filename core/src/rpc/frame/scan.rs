@@ -32,6 +32,13 @@ pub enum ScanError {
 /// # Errors
 /// When it is not one that can be decoded safely.
 pub fn scan(bytes: &[u8]) -> Result<(), ScanError> {
+    let mut elements = Elements::of(bytes)?;
+    while elements.step()?.is_some() {}
+    Ok(())
+}
+
+/// The same, without recursion however deep it is, for a document that stands inside so many others.
+fn scan_inside(bytes: &[u8], outer: usize) -> Result<(), ScanError> {
     if declared_length(bytes) != Some(bytes.len()) {
         return Err(ScanError::Corrupted);
     }
@@ -60,12 +67,12 @@ pub fn scan(bytes: &[u8]) -> Result<(), ScanError> {
         let name = cstring_length(rest).ok_or(ScanError::Corrupted)?;
         let value = rest.get(name..).ok_or(ScanError::Corrupted)?;
         at += name;
-        match value_length(kind, value)? {
-            Value::Plain(length) => at += length,
-            Value::Document { skip, length } => {
+        match extent(kind, value)? {
+            Extent::Plain(length) => at += length,
+            Extent::Document { skip, length } => {
                 *ends.get_mut(depth).ok_or(ScanError::TooDeep)? = end;
                 depth += 1;
-                if depth >= MAX_DEPTH {
+                if outer + depth >= MAX_DEPTH {
                     return Err(ScanError::TooDeep);
                 }
                 at += skip;
@@ -76,15 +83,106 @@ pub fn scan(bytes: &[u8]) -> Result<(), ScanError> {
     }
 }
 
+/// The elements of a document's outermost level, each judged as it is read, with all that stands
+/// inside it: reading and judging in one pass. Whoever reads to the end has judged the document.
+#[derive(Debug)]
+pub(crate) struct Elements<'a> {
+    rest: &'a [u8],
+    /// How many documents stand around this one.
+    outer: usize,
+}
+
+/// One element: its kind, its name and its value, as they stand on the wire.
+pub(crate) struct Element<'a> {
+    pub(crate) kind: u8,
+    pub(crate) name: &'a [u8],
+    pub(crate) value: &'a [u8],
+    /// Where in the value a document begins that stands in it.
+    inside: Option<usize>,
+}
+
+impl<'a> Elements<'a> {
+    /// Those of the document that `bytes` hold from their first to their last byte.
+    pub(crate) fn of(bytes: &'a [u8]) -> Result<Self, ScanError> {
+        Self::inside(bytes, 0)
+    }
+
+    /// Those of a document that stands inside so many others.
+    fn inside(bytes: &'a [u8], outer: usize) -> Result<Self, ScanError> {
+        if declared_length(bytes) != Some(bytes.len()) {
+            return Err(ScanError::Corrupted);
+        }
+        let rest = bytes.get(4..).ok_or(ScanError::Corrupted)?;
+        Ok(Self { rest, outer })
+    }
+
+    /// The next one; none behind the last.
+    #[inline]
+    pub(crate) fn step(&mut self) -> Result<Option<Element<'a>>, ScanError> {
+        let element = self.step_over()?;
+        if let Some(element) = &element {
+            self.judge(element)?;
+        }
+        Ok(element)
+    }
+
+    /// The next one, of which what stands inside is not judged: that is for the caller.
+    #[inline]
+    pub(crate) fn step_over(&mut self) -> Result<Option<Element<'a>>, ScanError> {
+        let (kind, rest) = self.rest.split_first().ok_or(ScanError::Corrupted)?;
+        if *kind == 0 {
+            let is_end = rest.is_empty();
+            return if is_end {
+                Ok(None)
+            } else {
+                Err(ScanError::Corrupted)
+            };
+        }
+        let name_length = cstring_length(rest).ok_or(ScanError::Corrupted)?;
+        let (name, rest) = rest
+            .split_at_checked(name_length)
+            .ok_or(ScanError::Corrupted)?;
+        let (length, inside) = match extent(*kind, rest)? {
+            Extent::Plain(length) => (length, None),
+            Extent::Document { skip, length } => (skip + length, Some(skip)),
+        };
+        let (value, rest) = rest.split_at_checked(length).ok_or(ScanError::Corrupted)?;
+        self.rest = rest;
+        Ok(Some(Element {
+            kind: *kind,
+            name: name.get(..name_length - 1).unwrap_or_default(),
+            value,
+            inside,
+        }))
+    }
+
+    /// Judges what stands inside `element`.
+    pub(crate) fn judge(&self, element: &Element<'a>) -> Result<(), ScanError> {
+        let Some(skip) = element.inside else {
+            return Ok(());
+        };
+        let document = element.value.get(skip..).ok_or(ScanError::Corrupted)?;
+        scan_inside(document, self.outer + 1)
+    }
+
+    /// What stands inside `element`, when it is a document, to be judged as it is read.
+    pub(crate) fn enter(&self, element: &Element<'a>) -> Result<Option<Self>, ScanError> {
+        if element.kind != 0x03 {
+            return Ok(None);
+        }
+        Self::inside(element.value, self.outer + 1).map(Some)
+    }
+}
+
 /// How far a value reaches.
-enum Value {
+enum Extent {
     /// So many bytes, which hold no document.
     Plain(usize),
     /// A document of `length` bytes that begins `skip` bytes into the value.
     Document { skip: usize, length: usize },
 }
 
-fn value_length(kind: u8, value: &[u8]) -> Result<Value, ScanError> {
+fn extent(kind: u8, value: &[u8]) -> Result<Extent, ScanError> {
     let length = match kind {
         0x06 | 0x0a | 0x7f | 0xff => Some(0),
         0x08 => Some(1),
@@ -102,7 +200,7 @@ fn value_length(kind: u8, value: &[u8]) -> Result<Value, ScanError> {
     };
     length
         .filter(|length| *length <= value.len())
-        .map(Value::Plain)
+        .map(Extent::Plain)
         .ok_or(ScanError::Corrupted)
 }
 
@@ -114,10 +212,21 @@ pub(crate) fn declared_length(bytes: &[u8]) -> Option<usize> {
 /// A C string's length with its zero.
 #[inline]
 pub(crate) fn cstring_length(bytes: &[u8]) -> Option<usize> {
-    bytes
-        .iter()
-        .position(|byte| *byte == 0)
-        .map(|zero| zero + 1)
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+    let mut at = 0;
+    // Eight bytes at a time: names are short, but every one of them is searched.
+    while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        let word = u64::from_le_bytes(*eight);
+        // The lowest bit that is left stands in the first byte that is zero.
+        let zeros = word.wrapping_sub(ONES) & !word & HIGH;
+        if zeros != 0 {
+            return Some(at + zeros.trailing_zeros() as usize / 8 + 1);
+        }
+        at += 8;
+    }
+    let zero = bytes.get(at..)?.iter().position(|byte| *byte == 0)?;
+    Some(at + zero + 1)
 }
 
 fn prefix(bytes: &[u8]) -> Option<usize> {
@@ -137,21 +246,21 @@ fn two_cstrings(value: &[u8]) -> Option<usize> {
     Some(first + cstring_length(value.get(first..)?)?)
 }
 
-fn document_at(value: &[u8], skip: usize) -> Result<Value, ScanError> {
+fn document_at(value: &[u8], skip: usize) -> Result<Extent, ScanError> {
     let document = value.get(skip..).ok_or(ScanError::Corrupted)?;
     declared_length(document)
         .filter(|length| *length <= document.len())
-        .map(|length| Value::Document { skip, length })
+        .map(|length| Extent::Document { skip, length })
         .ok_or(ScanError::Corrupted)
 }
 
 /// Its own length, a string, a document; nothing behind the document.
-fn code_with_scope(value: &[u8]) -> Result<Value, ScanError> {
+fn code_with_scope(value: &[u8]) -> Result<Extent, ScanError> {
     let total = prefix(value).ok_or(ScanError::Corrupted)?;
     let inside = value.get(4..total).ok_or(ScanError::Corrupted)?;
     let code = string_length(inside).ok_or(ScanError::Corrupted)?;
     match document_at(inside, code)? {
-        Value::Document { length, .. } if code + length == inside.len() => Ok(Value::Document {
+        Extent::Document { length, .. } if code + length == inside.len() => Ok(Extent::Document {
             skip: 4 + code,
             length,
         }),
@@ -179,8 +288,30 @@ mod tests {
         document
     }
 
+    /// What reading element by element says.
+    fn read(document: &[u8]) -> Result<usize, ScanError> {
+        let mut elements = Elements::of(document)?;
+        let mut count = 0;
+        while elements.step()?.is_some() {
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    #[test]
+    fn a_cstring_ends_at_its_first_zero() {
+        for length in 0..40 {
+            let mut bytes = vec![0x80; length];
+            assert_eq!(cstring_length(&bytes), None);
+            bytes.extend_from_slice(&[0, 1, 0, 0, 0x80, 0, 0, 0, 1]);
+            assert_eq!(cstring_length(&bytes), Some(length + 1));
+        }
+    }
+
     #[test]
     fn depth_ends_at_the_limit() {
+        assert_eq!(read(&nested(MAX_DEPTH)), Ok(1));
+        assert_eq!(read(&nested(MAX_DEPTH + 1)), Err(ScanError::TooDeep));
         assert_eq!(scan(&nested(1)), Ok(()));
         assert_eq!(scan(&nested(MAX_DEPTH)), Ok(()));
         assert_eq!(scan(&nested(MAX_DEPTH + 1)), Err(ScanError::TooDeep));
@@ -208,7 +339,9 @@ mod tests {
         assert_eq!(scan(&bytes), Ok(()));
         for cut in 0..bytes.len() {
             assert!(scan(&bytes[..cut]).is_err(), "cut at {cut}");
+            assert!(read(&bytes[..cut]).is_err(), "cut at {cut}");
         }
+        assert_eq!(read(&bytes), Ok(document.len()));
     }
 
     #[test]
@@ -236,6 +369,7 @@ mod tests {
             ),
         ] {
             assert_eq!(scan(bytes).unwrap_err().to_string(), text, "{bytes:?}");
+            assert_eq!(read(bytes).unwrap_err().to_string(), text, "{bytes:?}");
         }
     }
 
@@ -247,6 +381,7 @@ mod tests {
             let length = u32::try_from(bytes.len()).unwrap();
             bytes[..4].copy_from_slice(&length.to_le_bytes());
             *bytes.last_mut().unwrap() = 0;
+            prop_assert_eq!(scan(&bytes), read(&bytes).map(drop));
             if scan(&bytes).is_ok() {
                 drop(bson::Document::from_reader(bytes.as_slice()));
             }
@@ -259,6 +394,7 @@ mod tests {
             }.to_vec().unwrap();
             let index = index % bytes.len();
             bytes[index] = value;
+            prop_assert_eq!(scan(&bytes), read(&bytes).map(drop));
             if scan(&bytes).is_ok() {
                 drop(bson::Document::from_reader(bytes.as_slice()));
             }

@@ -4,7 +4,7 @@
 //! Invariant: reading borrows; nothing is copied, nothing recursed into, nothing panics. The
 //! document has passed [`crate::rpc::frame::scan`]; one that has not merely ends early.
 
-use crate::rpc::frame::{cstring_length, declared_length};
+use crate::rpc::frame::{Element, cstring_length, declared_length};
 
 /// One value, not decoded yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +54,13 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 impl<'a> Value<'a> {
+    pub(super) fn of(element: &Element<'a>) -> Self {
+        Self {
+            kind: element.kind,
+            bytes: element.value,
+        }
+    }
+
     /// An integer field: any number, cut towards zero, or a bool.
     pub fn integer(self) -> Option<i64> {
         match self.kind {

@@ -19,13 +19,16 @@ struct Writer<'a> {
     start: usize,
 }
 
+// Names come as arrays, whose length the compiler knows: they are stored, not copied by a call.
 impl<'a> Writer<'a> {
+    #[inline]
     fn begin(buffer: &'a mut Vec<u8>) -> Self {
         let start = buffer.len();
         buffer.extend_from_slice(&[0; 4]);
         Self { buffer, start }
     }
 
+    #[inline]
     fn end(self) {
         self.buffer.push(0);
         let length = self.buffer.len() - self.start;
@@ -33,15 +36,22 @@ impl<'a> Writer<'a> {
     }
 
     /// `element` is the kind byte, the name and its zero.
-    fn text(&mut self, element: &[u8], text: &[u8]) {
+    #[inline]
+    fn text<const N: usize>(&mut self, element: &[u8; N], text: &[u8]) {
         self.buffer.extend_from_slice(element);
+        self.text_value(text);
+    }
+
+    #[inline]
+    fn text_value(&mut self, text: &[u8]) {
         self.buffer.extend_from_slice(&prefix(text.len() + 1));
         self.buffer.extend_from_slice(text);
         self.buffer.push(0);
     }
 
     /// A text that is put together from `parts`.
-    fn joined(&mut self, element: &[u8], parts: &[&[u8]]) {
+    #[inline]
+    fn joined<const N: usize>(&mut self, element: &[u8; N], parts: &[&[u8]]) {
         let length: usize = parts.iter().map(|part| part.len()).sum();
         self.buffer.extend_from_slice(element);
         self.buffer.extend_from_slice(&prefix(length + 1));
@@ -52,26 +62,32 @@ impl<'a> Writer<'a> {
     }
 
     /// An array of texts.
-    fn texts(&mut self, element: &[u8], texts: &[String]) {
+    #[inline]
+    fn texts<const N: usize>(&mut self, element: &[u8; N], texts: &[String]) {
         self.buffer.extend_from_slice(element);
         let mut array = Writer::begin(self.buffer);
         for (index, text) in texts.iter().enumerate() {
-            array.text(format!("\x02{index}\0").as_bytes(), text.as_bytes());
+            let element = format!("\x02{index}\0");
+            array.buffer.extend_from_slice(element.as_bytes());
+            array.text_value(text.as_bytes());
         }
         array.end();
     }
 
-    fn int64(&mut self, element: &[u8], number: i64) {
+    #[inline]
+    fn int64<const N: usize>(&mut self, element: &[u8; N], number: i64) {
         self.buffer.extend_from_slice(element);
         self.buffer.extend_from_slice(&number.to_le_bytes());
     }
 
-    fn boolean(&mut self, element: &[u8], value: bool) {
+    #[inline]
+    fn boolean<const N: usize>(&mut self, element: &[u8; N], value: bool) {
         self.buffer.extend_from_slice(element);
         self.buffer.push(u8::from(value));
     }
 
-    fn binary(&mut self, element: &[u8], bytes: &[u8]) {
+    #[inline]
+    fn binary<const N: usize>(&mut self, element: &[u8; N], bytes: &[u8]) {
         self.buffer.extend_from_slice(element);
         self.buffer.extend_from_slice(&prefix(bytes.len()));
         self.buffer.push(0);
@@ -96,14 +112,14 @@ impl ServiceHandshake {
         let mut writer = Writer::begin(buffer);
         writer.boolean(b"\x08registered\0", self.registered);
         writer.text(b"\x02clientid\0", self.client_id.as_bytes());
-        for (element, text) in [
-            (&b"\x02name\0"[..], &self.name),
-            (b"\x02version\0", &self.version),
-            (b"\x02uuid\0", &self.uuid),
-        ] {
-            if !text.is_empty() {
-                writer.text(element, text.as_bytes());
-            }
+        if !self.name.is_empty() {
+            writer.text(b"\x02name\0", self.name.as_bytes());
+        }
+        if !self.version.is_empty() {
+            writer.text(b"\x02version\0", self.version.as_bytes());
+        }
+        if !self.uuid.is_empty() {
+            writer.text(b"\x02uuid\0", self.uuid.as_bytes());
         }
         if self.max_calls > 0 {
             writer.int64(b"\x12maxcalls\0", self.max_calls);
