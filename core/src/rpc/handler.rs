@@ -174,6 +174,11 @@ pub trait RunningCall: Send {
     /// The method's name, for the log.
     fn method(&self) -> &str;
 
+    /// When it was done, if it has looked at the clock then: nobody else has to look again.
+    fn ended(&self) -> Option<Instant> {
+        None
+    }
+
     /// Tells that one poll took long: its method is better not polled between reads.
     fn was_slow(&self);
 }

@@ -10,6 +10,7 @@ mod connection;
 mod crowd;
 mod parting;
 mod pause;
+mod phases;
 mod refused;
 mod request;
 mod serving;
@@ -19,6 +20,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -142,6 +144,8 @@ struct Shared {
     accepting: CancellationToken,
     /// Ends every connection, whatever it is doing.
     cut: CancellationToken,
+    /// Whether it does, without the lock that all connections share.
+    is_cut: AtomicBool,
 }
 
 impl Shared {
@@ -214,6 +218,7 @@ impl Server {
             tasks: TaskTracker::new(),
             accepting: cut.child_token(),
             cut,
+            is_cut: AtomicBool::new(false),
         });
         shared.tasks.spawn(accept(listener, Arc::clone(&shared)));
         let noticing = Arc::clone(&shared);
@@ -306,6 +311,7 @@ impl Server {
     /// Ends every connection at once, answered or not.
     pub fn cut(&self) {
         self.refuse_new();
+        self.shared.is_cut.store(true, Ordering::Release);
         self.shared.cut.cancel();
     }
 }
@@ -363,8 +369,28 @@ where
     }
     let seat = shared.crowd.enter(Instant::now());
     let connection = connection::serve(stream, address, Arc::clone(shared), seat);
-    let cut = shared.cut.clone();
-    shared
-        .tasks
-        .spawn(cut.run_until_cancelled_owned(connection));
+    shared.tasks.spawn(until_cut(shared, connection));
+}
+
+/// Goes on with `connection` until its end or that of the server. The token is asked once: it keeps
+/// the task's waker, which stays the same, and asking takes a lock that all connections share.
+fn until_cut(
+    shared: &Arc<Shared>,
+    connection: impl Future<Output = ()> + Send + 'static,
+) -> impl Future<Output = ()> + Send + 'static {
+    let mut connection = Box::pin(connection);
+    let mut cut = Box::pin(shared.cut.clone().cancelled_owned());
+    let mut has_asked = false;
+    let shared = Arc::clone(shared);
+    std::future::poll_fn(move |task| {
+        let is_cut = if std::mem::replace(&mut has_asked, true) {
+            shared.is_cut.load(Ordering::Acquire)
+        } else {
+            cut.as_mut().poll(task).is_ready()
+        };
+        if is_cut {
+            return Poll::Ready(());
+        }
+        connection.as_mut().poll(task)
+    })
 }

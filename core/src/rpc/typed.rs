@@ -1,6 +1,8 @@
 //! Values to documents and back: the structure is judged first, then bson and serde decide
 //! strictly.
 
+use std::cell::Cell;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -54,15 +56,26 @@ impl Hint for TypedError {
     }
 }
 
+/// What a document has room for before it must grow, at least and at most.
+const ROOM: (usize, usize) = (256, 64 * 1024);
+
+thread_local! {
+    /// How long the last one of this thread became: the next will be similar.
+    static LAST: Cell<usize> = const { Cell::new(0) };
+}
+
 /// The document for `value`.
 ///
 /// # Errors
 /// When the value is no struct or map, or holds what BSON cannot.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, TypedError> {
-    bson::serialize_to_vec(&value).map_err(|source| TypedError::Encode {
+    let mut document = Vec::with_capacity(LAST.get().clamp(ROOM.0, ROOM.1));
+    bson::serialize_to_buffer(&value, &mut document).map_err(|source| TypedError::Encode {
         kind: std::any::type_name::<T>(),
         source,
-    })
+    })?;
+    LAST.set(document.len());
+    Ok(document)
 }
 
 /// The value that stands in `document`.

@@ -253,6 +253,8 @@ struct Count {
     received: Instant,
     /// How it ends if it is dropped now: while its method is polled, that is a panic.
     end: End,
+    /// When its method was done.
+    done: Option<Instant>,
 }
 
 impl Count {
@@ -268,6 +270,7 @@ impl Count {
             context: context.clone(),
             received,
             end: End::Panicked,
+            done: None,
         }
     }
 
@@ -278,7 +281,7 @@ impl Count {
 
 impl Drop for Count {
     fn drop(&mut self) {
-        let now = Instant::now();
+        let now = self.done.unwrap_or_else(Instant::now);
         let took = now.saturating_duration_since(self.received);
         let calls = &self.context.entry().calls;
         calls.ended(self.end as usize, now, Some(took));
@@ -354,7 +357,12 @@ where
                 End::Failed
             }
         };
+        count.done = Some(Instant::now());
         Poll::Ready(())
+    }
+
+    fn ended(&self) -> Option<Instant> {
+        self.count.done
     }
 
     fn request_id(&self) -> &str {

@@ -488,6 +488,26 @@ async fn a_silent_client_does_not_hold_up_the_end() {
         .unwrap();
 }
 
+/// One that was served, one that waits for its method, and one that has only just come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_is_dropped_cuts_every_connection() {
+    let service = echo().serve().await.unwrap();
+    let (used, busy) = (connect(&service).await, connect(&service).await);
+    let fresh = connect(&service).await;
+    assert_eq!(text(&call(&used, "Upcase", "x").await.unwrap()), "X");
+    let waits = busy.clone();
+    let waits = tokio::spawn(async move { sleep(&waits, 60_000).await });
+    eventually("the call runs", || service.stats().inflight == 1).await;
+    drop(service);
+    for connection in [&used, &busy, &fresh] {
+        tokio::time::timeout(PATIENCE, connection.closed())
+            .await
+            .expect("a connection outlives its service");
+    }
+    let failure = waits.await.unwrap().unwrap_err();
+    assert!(matches!(failure, CallFailure::Unknown { .. }), "{failure}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rolling_drains_under_load_lose_no_request() {
     let mut done = 0;

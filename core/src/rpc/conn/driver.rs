@@ -22,7 +22,10 @@ use crate::rpc::timer::Timer;
 const BUDGET: usize = 32;
 
 /// A send buffer that has grown beyond this is given back once it is empty.
-const LARGE_BUFFER: usize = 256 * 1024;
+const LARGE_BUFFER: usize = 1024 * 1024;
+
+/// And beyond this, once no call is in flight.
+pub(super) const IDLE_BUFFER: usize = 64 * 1024;
 
 pub(super) struct Driver {
     shared: Arc<Shared>,
@@ -70,6 +73,13 @@ impl Driver {
         self.shared.driver.register(task.waker());
         let mut budget = BUDGET;
         loop {
+            // Room is only made when there is something to read: until the callers have taken their
+            // answers, which lie in the buffer, another would have to be allocated.
+            match self.reading.as_ref().poll_read_ready(task) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Ended::Broken(Arc::new(error))),
+            }
             match poll_read(&mut self.reading, &mut self.frames, task) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ended::ByPeer),
@@ -93,6 +103,9 @@ impl Driver {
         let situation = self.shared.situation();
         if let Some(ended) = situation.ended {
             return Poll::Ready(ended);
+        }
+        if situation.waiting == 0 && self.sending.is_empty() {
+            self.sending.shrink_to(IDLE_BUFFER);
         }
         if situation.unsent || self.sent < self.sending.len() {
             if situation.waiting > 1 && !self.yielded && self.sending.is_empty() {

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::driver::IDLE_BUFFER;
 use super::{ConnectOptions, Reply, Request};
 use crate::rpc::error::{Code, Ended, Why};
 use crate::rpc::message::{
@@ -402,6 +403,9 @@ impl Shared {
         if state.waiting.is_empty() && self.is_closed() {
             // Decided under the lock, so that no call begins on a connection that is about to end.
             state.ended.get_or_insert(Ended::Draining);
+        }
+        if state.waiting.is_empty() && state.unsent.is_empty() {
+            state.unsent.shrink_to(IDLE_BUFFER);
         }
         Situation {
             unsent: !state.unsent.is_empty() && !state.sending,

@@ -6,7 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll};
 
@@ -20,6 +20,8 @@ use crate::rpc::handler::{Answer, Refusal, RunningCall};
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     answers: Mutex<Vec<u8>>,
+    /// Whether there are any: most wake-ups of a connection have other causes.
+    is_filled: AtomicBool,
     running: AtomicUsize,
     connection: AtomicWaker,
 }
@@ -42,10 +44,12 @@ impl Outbox {
 
     /// Moves what has come to the end of `sending`.
     pub(super) fn take_into(&self, sending: &mut Vec<u8>) {
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        if answers.is_empty() {
+        if !self.is_filled.load(Ordering::Acquire) {
             return;
         }
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Both only change under the lock.
+        self.is_filled.store(false, Ordering::Relaxed);
         if sending.is_empty() {
             std::mem::swap(sending, &mut *answers);
         } else {
@@ -81,6 +85,7 @@ impl Place {
         } else {
             answers.append(answer);
         }
+        self.outbox.is_filled.store(true, Ordering::Release);
     }
 }
 

@@ -34,7 +34,8 @@ where
     let _gone = client.gone().clone().drop_guard();
     let limit = shared.limits.handshake;
     let presence = Arc::clone(seat.presence());
-    let greeting = timeout(limit, greet(stream, &client, &shared, seat));
+    // On the heap: its memory is given back before the connection is served.
+    let greeting = timeout(limit, Box::pin(greet(stream, &client, &shared, seat)));
     let greeted = tokio::select! {
         greeted = greeting => greeted,
         // Silent clients do not hold up the end of a service.

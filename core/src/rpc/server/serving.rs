@@ -10,14 +10,13 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
-use tokio_stream::wrappers::WatchStream;
 
 use super::call::{self, Outbox};
 use super::crowd::{Seat, Stage};
 use super::parting::Parting;
+use super::phases::Phases;
 use super::request::{self, Target};
 use super::{Phase, QUIET, Shared};
 use crate::rpc::error::{Code, Ended};
@@ -41,7 +40,7 @@ pub(super) struct Serving<S> {
     seat: Seat,
     frames: FrameBuffer,
     calls: Calls,
-    phases: WatchStream<Phase>,
+    phases: Phases,
     /// Whether the client understands notices and has not been told of the drain.
     to_be_told: bool,
     /// Nothing is read any more: end of file, or something that cannot be read on.
@@ -92,7 +91,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
             stream,
             seat,
             frames,
-            phases: WatchStream::from_changes(phases),
+            phases: Phases::new(phases),
             to_be_told: notices,
             ended: None,
             timer: Timer::default(),
@@ -130,7 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
     /// Serves; ready when everything is answered and nothing more is to come.
     pub(super) fn poll(&mut self, task: &mut TaskContext<'_>) -> Poll<Ended> {
         self.calls.outbox.wake(task);
-        while let Poll::Ready(Some(phase)) = self.phases.poll_next_unpin(task) {
+        while let Some(phase) = self.phases.poll(task) {
             self.enter(phase);
         }
         if self.calls.phase != Phase::Refusing && self.seat.presence().is_asked() {
@@ -450,7 +449,7 @@ impl Calls {
         let limit = self.shared.limits.frame;
         let mut reply = Answer::new(&mut self.sending, &self.shared.forward, seq, limit);
         let polled = call::poll(&mut running, task, &mut reply);
-        self.now = Instant::now();
+        self.now = running.ended().unwrap_or_else(Instant::now);
         if self.now - began > SLOW_POLL {
             running.was_slow();
         }
