@@ -20,6 +20,7 @@
 
 mod service;
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -120,7 +121,30 @@ impl Runtime {
     }
 }
 
+thread_local! {
+    /// Whether this thread is one for work that blocks, though it belongs to a runtime.
+    static ALLOWED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work` on a thread where it may block.
+pub(crate) fn allowed<T>(work: impl FnOnce() -> T) -> T {
+    /// Such threads are used again, also after a panic.
+    struct Until(bool);
+
+    impl Drop for Until {
+        fn drop(&mut self) {
+            ALLOWED.set(self.0);
+        }
+    }
+
+    let _until = Until(ALLOWED.replace(true));
+    work()
+}
+
 fn may_block() -> Result<(), Error> {
+    if ALLOWED.get() {
+        return Ok(());
+    }
     match Handle::try_current() {
         Ok(_inside) => Err(Error::InsideAsync),
         Err(_outside) => Ok(()),

@@ -6,6 +6,7 @@
 //! waited for. Knows nothing of the registry and nothing of what methods there are.
 
 mod call;
+mod calls;
 mod connection;
 mod crowd;
 mod parting;

@@ -262,7 +262,14 @@ impl Builder {
     /// Adds a method, and says what clients and the service may take for granted of it.
     ///
     /// ```
+    /// use serde::{Deserialize, Serialize};
     /// use skynet::service::{Context, MethodOptions, OnHangUp, Service, ServiceError};
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Entry {
+    ///     name: String,
+    ///     number: Option<u32>,
+    /// }
     ///
     /// let lookup = MethodOptions {
     ///     idempotent: true,
@@ -271,7 +278,7 @@ impl Builder {
     /// let service = Service::builder("Phonebook").method_with(
     ///     "Find",
     ///     lookup,
-    ///     |_: Context, name: String| async move { Err::<String, _>(ServiceError::new(name)) },
+    ///     |_: Context, asked: Entry| async move { Ok::<_, ServiceError>(asked) },
     /// );
     /// ```
     #[must_use]
@@ -311,7 +318,8 @@ impl Builder {
         self.method(name, move |context: Context, input: I| {
             let function = Arc::clone(&function);
             async move {
-                let running = tokio::task::spawn_blocking(move || function(context, input));
+                let work = move || crate::blocking::allowed(|| function(context, input));
+                let running = tokio::task::spawn_blocking(work);
                 match running.await {
                     Ok(result) => result.map_err(Into::into),
                     Err(ended) => match ended.try_into_panic() {

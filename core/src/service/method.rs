@@ -263,15 +263,17 @@ impl Count {
         let common = &entry.common;
         common.figures.came(received);
         entry.calls.begun();
-        if let Some(called) = &common.on_called {
-            called(context);
-        }
-        Self {
+        // Before the callback, whose panic is to be counted, too.
+        let count = Self {
             context: context.clone(),
             received,
             end: End::Panicked,
             done: None,
+        };
+        if let Some(called) = &common.on_called {
+            called(context);
         }
+        count
     }
 
     fn took(&self) -> Duration {

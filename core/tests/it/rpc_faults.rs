@@ -455,7 +455,8 @@ async fn row_23_lost_answers_are_unknown_run_once_and_eject_after_five() {
     proxy.set(Traffic::HoldAnswers);
     let mut unknown = 0;
     for _ in 0..50 {
-        let called = call(&service, within(Duration::from_millis(50))).await;
+        // Long enough that a busy machine alone exceeds none.
+        let called = call(&service, within(Duration::from_secs(2))).await;
         if let Err(error) = called {
             assert_eq!(error.outcome(), Outcome::Unknown, "{error:?}");
             unknown += 1;

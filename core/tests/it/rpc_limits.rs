@@ -12,8 +12,9 @@ use futures_util::StreamExt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use skynet::daemon_api::Empty;
 use skynet::rpc::admin::{AdminConnection, STATS};
-use skynet::rpc::message::{DRAIN_NOTICE, ResponseHeader};
+use skynet::rpc::message::{DRAIN_NOTICE, RequestHeader, ResponseHeader};
 use skynet::rpc::{ConnectOptions, Connection, Limits, Request, RequestInfo, typed};
+use skynet::service::{Context, MethodOptions, OnHangUp, ServiceError};
 use skynet::stats::InstanceStats;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -197,7 +198,7 @@ async fn upcase_anew(address: SocketAddr) {
 #[tokio::test]
 async fn an_idle_client_is_told_and_one_that_cannot_be_told_stays() {
     let limits = Limits {
-        idle: Duration::from_millis(50),
+        idle: Duration::from_millis(500),
         ..Limits::default()
     };
     let service = echo().limits(limits).serve().await.unwrap();
@@ -327,4 +328,46 @@ async fn a_call_beside_ten_thousand_silent_connections_takes_no_100_ms() {
         standing[199],
     );
     assert!(fresh[199].max(standing[199]) < Duration::from_millis(100));
+}
+
+/// A connection that has as many calls as it may lives on, and its end is noticed.
+#[tokio::test]
+async fn a_full_connection_answers_signs_of_life_and_notices_its_end() {
+    let limits = Limits {
+        per_connection: 1,
+        ..Limits::default()
+    };
+    let options = MethodOptions {
+        on_hang_up: OnHangUp::Cancel,
+        ..MethodOptions::default()
+    };
+    let service = echo()
+        .limits(limits)
+        .method_with("Wait", options, |_: Context, _: Empty| async {
+            std::future::pending::<()>().await;
+            Ok::<_, ServiceError>(Empty {})
+        })
+        .serve()
+        .await
+        .unwrap();
+    let (mut client, handshake) = Raw::greeted(service.address()).await;
+    let id = &handshake.client_id;
+    client.send(&request(id, 0, "Wait", &EMPTY)).await;
+    eventually("the call runs", || service.stats().inflight == 1).await;
+    client.send(&request(id, 1, "Wait", &EMPTY)).await;
+    for seq in 2..5 {
+        let mut ping = Vec::new();
+        RequestHeader {
+            service_method: b"Skynet.Ping",
+            seq,
+        }
+        .write(&mut ping);
+        ping.extend_from_slice(&EMPTY);
+        client.send(&ping).await;
+        let (header, _) = client.answer().await;
+        assert_eq!(ResponseHeader::read(&header).unwrap().seq, seq);
+    }
+    assert_eq!(service.stats().inflight, 1, "the second waits");
+    drop(client);
+    eventually("nobody waits for them", || service.stats().inflight == 0).await;
 }

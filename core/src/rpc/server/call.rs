@@ -110,6 +110,8 @@ pub(super) fn spawn(
         let shared = Arc::clone(&place.shared);
         let mut reply = Answer::new(&mut answer, &shared.forward, seq, shared.limits.frame);
         std::future::poll_fn(|task| poll(&mut call, task, &mut reply)).await;
+        // It is counted before its client can know of it.
+        drop(call);
         place.answer(&mut answer);
     });
 }

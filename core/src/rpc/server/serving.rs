@@ -1,44 +1,37 @@
 //! One connection of a service, from its handshake to its end, as one task.
 //!
 //! Each wake-up reads what has come, begins every whole request in it, and sends all answers with
-//! one write. Invariants: a connection reads no further while it has as many calls as it may have,
-//! or while the peer does not take its answers; half a document and a peer that does not read are
+//! one write. Invariants: a connection begins no call while it has as many as it may have, and reads
+//! little; it reads nothing while the peer does not take its answers; half a document and a peer that does not read are
 //! bounded in time; after end of file, calls in flight are still answered.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use super::call::{self, Outbox};
+use super::calls::Calls;
 use super::crowd::{Seat, Stage};
 use super::parting::Parting;
 use super::phases::Phases;
-use super::request::{self, Target};
 use super::{Phase, QUIET, Shared};
-use crate::rpc::error::{Code, Ended};
-use crate::rpc::frame::{FrameBuffer, ScanError};
-use crate::rpc::handler::{Answer, Begun, Client, Refusal};
-use crate::rpc::message::{DRAIN_NOTICE, NOTICE_SEQ, RequestHeader, ResponseHeader};
+use crate::rpc::error::Ended;
+use crate::rpc::frame::{FrameBuffer, FrameError};
+use crate::rpc::handler::Client;
 use crate::rpc::timer::Timer;
 
 /// Requests that are begun before other tasks get their turn.
 const BUDGET: usize = 256;
-
-/// A poll that takes longer than this holds up the reads of its connection.
-const SLOW_POLL: Duration = Duration::from_micros(500);
-
-/// A send buffer that has grown beyond this is given back once it is empty.
-const LARGE_BUFFER: usize = 256 * 1024;
 
 /// A connection behind its handshake.
 pub(super) struct Serving<S> {
     stream: S,
     seat: Seat,
     frames: FrameBuffer,
+    /// How much of `frames` was looked through for what need not wait for a call to end.
+    peeked: usize,
     calls: Calls,
     phases: Phases,
     /// Whether the client understands notices and has not been told of the drain.
@@ -50,27 +43,6 @@ pub(super) struct Serving<S> {
     half_since: Option<Instant>,
     /// Since when the peer has not taken what is to be sent.
     stalled_since: Option<Instant>,
-}
-
-/// What a connection needs to begin calls and to collect their answers.
-struct Calls {
-    shared: Arc<Shared>,
-    client: Arc<Client>,
-    outbox: Arc<Outbox>,
-    /// Answers that are to be sent.
-    sending: Vec<u8>,
-    /// How much of `sending` is sent.
-    sent: usize,
-    phase: Phase,
-    parting: Parting,
-    /// When the bytes that are worked on were read.
-    received: Instant,
-    /// When they may have arrived at the earliest; before that by as long as the process stood still.
-    arrived: Instant,
-    /// When nothing more was there to read.
-    empty: Instant,
-    /// The time as of the last look at the clock.
-    now: Instant,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
@@ -91,6 +63,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
             stream,
             seat,
             frames,
+            peeked: 0,
             phases: Phases::new(phases),
             to_be_told: notices,
             ended: None,
@@ -149,7 +122,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
                 task.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if self.ended.is_some() || !self.calls.may_begin() {
+            if self.ended.is_some() || !self.may_read() {
                 break;
             }
             match self.read(task) {
@@ -191,14 +164,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
     fn begin(&mut self, task: &mut TaskContext<'_>, budget: &mut usize) {
         let mut at = 0;
         while *budget > 0 && self.ended.is_none() && self.calls.may_begin() {
-            let whole = self.frames.whole_frame(at).and_then(|header| {
-                let Some(header) = header else {
-                    return Ok(None);
-                };
-                let body = self.frames.whole_frame(at + header)?;
-                Ok(body.map(|body| (header, body)))
-            });
-            let (header, body) = match whole {
+            let (header, body) = match self.whole_request(at) {
                 Ok(Some(lengths)) => lengths,
                 Ok(None) => break,
                 Err(error) => {
@@ -210,19 +176,54 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
                 self.frames.slice(at, header),
                 self.frames.slice(at + header, body),
             );
-            if let Err(error) = self.calls.request(documents, task) {
+            let is_peeked = at < self.peeked;
+            if let Err(error) = self.calls.request(documents, is_peeked, task) {
                 self.ended = Some(Ended::Document(error));
                 break;
             }
             at += header + body;
             *budget -= 1;
         }
+        if self.ended.is_none() && self.calls.is_full() {
+            self.peek(at);
+        }
         self.frames.consume(at);
+        self.peeked = self.peeked.saturating_sub(at);
         if self.frames.is_empty() {
             self.half_since = None;
         } else if at > 0 || self.half_since.is_none() {
             self.half_since = Some(self.calls.now);
         }
+    }
+
+    /// The lengths of the two documents of a request that has arrived whole.
+    fn whole_request(&self, at: usize) -> Result<Option<(usize, usize)>, FrameError> {
+        let Some(header) = self.frames.whole_frame(at)? else {
+            return Ok(None);
+        };
+        let body = self.frames.whole_frame(at + header)?;
+        Ok(body.map(|body| (header, body)))
+    }
+
+    /// Answers signs of life, and hears who gives up, behind requests that wait for a call to end:
+    /// else the client takes a busy connection for a dead one.
+    fn peek(&mut self, at: usize) {
+        let mut ahead = self.peeked.max(at);
+        // What is not whole, or wrong, is found out in its turn.
+        while self.calls.may_answer()
+            && let Ok(Some((header, body))) = self.whole_request(ahead)
+        {
+            self.calls.control(self.frames.slice(ahead, header));
+            ahead += header + body;
+        }
+        self.peeked = ahead;
+    }
+
+    /// Whether to read on: with as many calls as it may have a connection is read only a little way,
+    /// so that its end and what [`Self::peek`] looks for are noticed.
+    fn may_read(&self) -> bool {
+        self.calls.may_begin()
+            || self.calls.is_full() && self.calls.may_answer() && self.frames.len() < LOOKAHEAD
     }
 
     fn read(&mut self, task: &mut TaskContext<'_>) -> Poll<std::io::Result<()>> {
@@ -324,139 +325,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
     }
 }
 
+/// So many bytes of requests that must wait are read, to see what stands behind them.
+const LOOKAHEAD: usize = 64 * 1024;
+
 /// What ends a connection when its time has come.
 #[derive(Debug, Clone, Copy)]
 enum Due {
     HalfDocument,
     Stalled,
     Quiet,
-}
-
-impl Calls {
-    /// Whether this connection may begin another call.
-    fn may_begin(&self) -> bool {
-        let limits = &self.shared.limits;
-        self.outbox.running() < limits.per_connection
-            && self.sending.len() - self.sent < limits.unsent
-    }
-
-    /// Notes that bytes were read.
-    fn read(&mut self) {
-        self.received = Instant::now();
-        self.now = self.received;
-        self.arrived = self.shared.pauses.arrival(self.empty, self.now);
-    }
-
-    fn unsent(&self) -> Option<&[u8]> {
-        self.sending
-            .get(self.sent..)
-            .filter(|rest| !rest.is_empty())
-    }
-
-    fn all_sent(&mut self) {
-        if self.sending.capacity() > LARGE_BUFFER {
-            self.sending = Vec::new();
-        } else {
-            self.sending.clear();
-        }
-        self.sent = 0;
-    }
-
-    fn write_notice(&mut self) {
-        ResponseHeader {
-            service_method: DRAIN_NOTICE.as_bytes(),
-            seq: NOTICE_SEQ,
-            ..ResponseHeader::default()
-        }
-        .write(&mut self.sending);
-        let grace = i64::try_from(self.shared.limits.grace.as_millis()).unwrap_or(i64::MAX);
-        let body = [
-            &[22, 0, 0, 0][..],
-            b"\x12gracems\0",
-            &grace.to_le_bytes(),
-            &[0],
-        ]
-        .concat();
-        self.sending.extend_from_slice(&body);
-    }
-
-    /// Answers a request, or begins the call that will.
-    fn request(
-        &mut self,
-        (header, body): (&[u8], &[u8]),
-        task: &mut TaskContext<'_>,
-    ) -> Result<(), ScanError> {
-        let header = RequestHeader::read(header)?;
-        let refusal = match request::target(&self.shared.service, header.service_method) {
-            Target::Forward => match self.admit(header.seq, body) {
-                Ok(begun) => {
-                    self.run(begun, header.seq, task);
-                    return Ok(());
-                }
-                Err(refusal) => Some(refusal),
-            },
-            Target::Ping => None,
-            // Its answer, if there is one, is that of the call.
-            Target::Cancel => {
-                self.client.give_up(header.seq);
-                return Ok(());
-            }
-            Target::Refused(refusal) => Some(refusal),
-        };
-        let limit = self.shared.limits.frame;
-        let mut reply = Answer::new(&mut self.sending, header.service_method, header.seq, limit);
-        match refusal {
-            Some(refusal) => {
-                self.shared.refused.count(refusal.code);
-                reply.refuse(&refusal);
-            }
-            None => reply.empty(),
-        }
-        Ok(())
-    }
-
-    fn admit(&self, seq: i64, body: &[u8]) -> Result<Begun, Refusal> {
-        let times = (self.arrived, self.received);
-        let incoming = request::incoming((seq, body), &self.client, times)?;
-        if self.parting.refuses() {
-            let going = *self.shared.phase.borrow() == Phase::Refusing;
-            let who = if going { "service" } else { "connection" };
-            return Err(Refusal::new(
-                Code::Draining,
-                format!("the {who} is draining"),
-            ));
-        }
-        if incoming
-            .deadline
-            .is_some_and(|deadline| deadline <= self.now)
-        {
-            let text = "the deadline had passed before the method began";
-            return Err(Refusal::new(Code::Expired, text));
-        }
-        if self.shared.in_flight() >= self.shared.limits.per_service {
-            let text = "the service runs as many calls as it may";
-            return Err(Refusal::new(Code::Overloaded, text));
-        }
-        self.shared.dispatch.begin(incoming)
-    }
-
-    fn run(&mut self, begun: Begun, seq: i64, task: &mut TaskContext<'_>) {
-        let mut running = match begun {
-            Begun::Task(running) => return call::spawn(&self.shared, &self.outbox, running, seq),
-            Begun::Inline(running) => running,
-        };
-        let began = self.now;
-        let limit = self.shared.limits.frame;
-        let mut reply = Answer::new(&mut self.sending, &self.shared.forward, seq, limit);
-        let polled = call::poll(&mut running, task, &mut reply);
-        self.now = running.ended().unwrap_or_else(Instant::now);
-        if self.now - began > SLOW_POLL {
-            running.was_slow();
-        }
-        if polled.is_pending() {
-            call::spawn(&self.shared, &self.outbox, running, seq);
-        }
-    }
 }
 
 /// Reads once into the buffer; zero bytes mean end of file.
