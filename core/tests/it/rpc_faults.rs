@@ -151,14 +151,12 @@ async fn row_26_by_latency_too_one_that_refuses_is_seldom_asked_and_comes_back()
     let service = world.client(SERVICE, 5).await;
     stubs[4].set(Mode::Refuse("overloaded"));
     assert_eq!(failed_of(&service, 300).await, 0);
-    assert!(stubs[4].asked() <= 5, "{} calls", stubs[4].asked());
-    stubs[4].set(Mode::Answer);
     let asked = stubs[4].asked();
-    for _ in 0..3 {
-        later(LEFT_ALONE).await;
-        assert_eq!(failed_of(&service, 100).await, 0);
-    }
-    assert!(stubs[4].asked() > asked + 20, "{} calls", stubs[4].asked());
+    assert!((1..=5).contains(&asked), "{asked} calls");
+    stubs[4].set(Mode::Answer);
+    later(LEFT_ALONE).await;
+    assert_eq!(failed_of(&service, 1).await, 0);
+    assert_eq!(stubs[4].asked(), asked + 1, "the next call tries it");
 }
 
 #[tokio::test]
