@@ -358,3 +358,49 @@ fn said_of_the_instance(failure: &CallFailure) -> Said {
         _ => Said::Failing,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rpc::{Called, Outcome};
+
+    #[test]
+    fn of_several_attempts_the_least_certain_tells_what_is_known() {
+        let called = || {
+            Box::new(Called {
+                service: "Service".to_owned(),
+                method: "Method".to_owned(),
+                instance: None,
+                address: ([127, 0, 0, 1], 9000).into(),
+                request_id: String::new(),
+            })
+        };
+        let failure = |outcome| match outcome {
+            Outcome::NotSent => CallFailure::NotSent {
+                called: called(),
+                why: Why::Deadline,
+            },
+            Outcome::NotExecuted => CallFailure::NotExecuted {
+                called: called(),
+                code: Code::Overloaded,
+                message: String::new(),
+            },
+            Outcome::Unknown => CallFailure::Unknown {
+                called: called(),
+                why: Why::Deadline,
+            },
+            Outcome::Failed => CallFailure::Rejected {
+                called: called(),
+                code: Some(Code::Internal),
+                message: String::new(),
+            },
+        };
+        for before in Outcome::ALL {
+            assert_eq!(less_certain(None, failure(before)).outcome(), before);
+            for after in Outcome::ALL {
+                let known = less_certain(Some(failure(before)), failure(after));
+                assert_eq!(known.outcome(), before.max(after));
+            }
+        }
+    }
+}
