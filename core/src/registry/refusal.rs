@@ -41,6 +41,8 @@ pub enum Refusal {
     LeaseThere,
     /// The revision that was asked for has been compacted.
     Compacted,
+    /// The revision that was asked for is still to come: the registry went back, if it was seen.
+    Future,
     /// Its certificate is of a CA that is not ours.
     UnknownCa,
     /// Its certificate is over, or not yet begun.
@@ -151,6 +153,7 @@ const RULES: &[Rule] = &[
     ),
     Rule("lease already exists", Refusal::LeaseThere, Verdict::Final),
     Rule("has been compacted", Refusal::Compacted, Verdict::Final),
+    Rule("is a future revision", Refusal::Future, Verdict::Final),
     // Certificates; another endpoint may have another one.
     Rule("UnknownIssuer", Refusal::UnknownCa, Verdict::NextEndpoint),
     Rule("BadSignature", Refusal::UnknownCa, Verdict::NextEndpoint),
@@ -238,6 +241,7 @@ impl Refusal {
                 | Self::LeaseGone
                 | Self::LeaseThere
                 | Self::Compacted
+                | Self::Future
                 | Self::Nobody
         )
     }
@@ -307,6 +311,7 @@ impl Hint for Refusal {
             | Self::LeaseGone
             | Self::LeaseThere
             | Self::Compacted
+            | Self::Future
             | Self::Nobody => return None,
         };
         Some(hint.to_owned())

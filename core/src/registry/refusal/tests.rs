@@ -34,7 +34,7 @@ FailedPrecondition | etcdserver: rpc not supported for learner | NextEndpoint | 
 DataLoss | etcdserver: corrupt cluster | Final | Corrupt
 NotFound | etcdserver: requested lease not found | Final | LeaseGone
 OutOfRange | etcdserver: mvcc: required revision has been compacted | Final | Compacted
-OutOfRange | etcdserver: mvcc: required revision is a future revision | Final | -
+OutOfRange | etcdserver: mvcc: required revision is a future revision | Final | Future
 InvalidArgument | etcdserver: duplicate key given in txn request | Final | -
 FailedPrecondition | etcdserver: lease already exists | Final | LeaseThere
 Unimplemented | unknown service | Final | -

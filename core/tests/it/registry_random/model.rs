@@ -6,6 +6,7 @@
 //! back in revision.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use skynet::instance::{InstanceId, State};
@@ -49,12 +50,13 @@ pub(crate) struct Truth {
 
 impl Truth {
     /// One that is dead and has left the registry leaves the views too. Until `settled` a reader
-    /// may not have known, or not have believed it.
+    /// may not have known, or not have believed it; `alarmed` tells when it last held a service.
     fn check_end(
         &self,
         reader: usize,
         snapshot: &Snapshot,
         settled: Instant,
+        alarmed: &HashMap<Arc<str>, Instant>,
         now: Instant,
     ) -> Result<(), String> {
         let (Some(gone), Some(row)) = (self.gone, snapshot.instance(self.id)) else {
@@ -67,9 +69,9 @@ impl Truth {
                 self.id, row.state
             ));
         }
-        // Where most of a service vanished at once, nobody is given up.
-        let is_alarm = snapshot.alarms().contains_key(&row.identity.service);
-        if late > SUSPECT && !is_alarm {
+        // Where most of a service vanished at once, nobody is given up before that is over.
+        let is_alarm = alarmed.get(&row.identity.service);
+        if late > SUSPECT && is_alarm.is_none_or(|at| now - *at > SETTLED) {
             return Err(format!(
                 "I2: reader {reader} still suspects {} after {late:?}",
                 self.id
@@ -87,6 +89,8 @@ struct Seen {
     n_breaks: usize,
     /// When it last kept what an unknown registry does not tell of.
     protected: Option<Instant>,
+    /// When it last held most of a service that vanished at once.
+    alarmed: HashMap<Arc<str>, Instant>,
     /// Since when an instance is missing that it has shown.
     missing: HashMap<InstanceId, Option<Instant>>,
 }
@@ -237,6 +241,8 @@ impl Model {
         if is_protected {
             seen.protected = Some(now);
         }
+        let held = snapshot.alarms().keys().map(|it| (Arc::clone(it), now));
+        seen.alarmed.extend(held);
         let revision = snapshot.revision();
         if revision < seen.revision {
             if seen.n_breaks == self.n_breaks {
@@ -264,6 +270,7 @@ impl Model {
                     reader,
                     snapshot,
                     settled.max(seen.protected.unwrap_or(settled)),
+                    &seen.alarmed,
                     now,
                 )?;
                 continue;

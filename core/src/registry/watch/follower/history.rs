@@ -62,6 +62,8 @@ impl Follower {
                 .is_some_and(|kv| kv.mod_revision() == witness.revision)),
             // That far back the history was compacted, and nothing can be said.
             Err(error) if error.refusal() == Some(Refusal::Compacted) => Ok(true),
+            // It is not as far as it was when that was written.
+            Err(error) if error.refusal() == Some(Refusal::Future) => Ok(false),
             Err(error) => Err(error),
         }
     }
