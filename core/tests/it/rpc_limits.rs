@@ -216,6 +216,35 @@ async fn an_idle_client_is_told_and_one_that_cannot_be_told_stays() {
 }
 
 #[tokio::test]
+async fn requests_that_waited_for_answers_to_be_sent_are_answered_before_the_end() {
+    const REQUESTS: i64 = 40;
+    let limits = Limits {
+        unsent: 512,
+        ..Limits::default()
+    };
+    let service = echo().limits(limits).serve().await.unwrap();
+    let (mut raw, _) = Raw::greeted(service.address()).await;
+    let mut pings = Vec::new();
+    for seq in 0..REQUESTS {
+        let service_method = b"Skynet.Ping";
+        RequestHeader {
+            service_method,
+            seq,
+        }
+        .write(&mut pings);
+        pings.extend_from_slice(&EMPTY);
+    }
+    // They come with one read, and the end right behind them.
+    raw.send(&pings).await;
+    raw.finish().await;
+    for seq in 0..REQUESTS {
+        let (answer, _) = raw.answer().await;
+        assert_eq!(ResponseHeader::read(&answer).unwrap().seq, seq);
+    }
+    assert_eq!(raw.document().await, None);
+}
+
+#[tokio::test]
 async fn whoever_works_is_not_sent_away() {
     let limits = Limits {
         connections: 8,

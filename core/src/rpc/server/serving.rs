@@ -111,7 +111,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
         let mut budget = BUDGET;
         loop {
             self.calls.outbox.take_into(&mut self.calls.sending);
-            self.begin(task, &mut budget);
+            let held_back = self.begin(task, &mut budget);
             if let Poll::Ready(Err(error)) = self.send(task) {
                 return Poll::Ready(Ended::Broken(Arc::new(error)));
             }
@@ -124,6 +124,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
             }
             if self.ended.is_some() || !self.may_read() {
                 break;
+            }
+            if held_back {
+                // Sending has made room, and who has waited for it comes before what is to be read:
+                // behind that may be the end.
+                continue;
             }
             match self.read(task) {
                 Poll::Ready(Ok(())) => {}
@@ -160,13 +165,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
         self.frames.is_empty() && self.calls.outbox.running() == 0 && self.calls.unsent().is_none()
     }
 
-    /// Begins every request that has arrived whole.
-    fn begin(&mut self, task: &mut TaskContext<'_>, budget: &mut usize) {
+    /// Begins every request that has arrived whole, as far as it may; tells whether some may be left.
+    fn begin(&mut self, task: &mut TaskContext<'_>, budget: &mut usize) -> bool {
         let mut at = 0;
+        let mut held_back = true;
         while *budget > 0 && self.ended.is_none() && self.calls.may_begin() {
             let (header, body) = match self.whole_request(at) {
                 Ok(Some(lengths)) => lengths,
-                Ok(None) => break,
+                Ok(None) => {
+                    held_back = false;
+                    break;
+                }
                 Err(error) => {
                     self.ended = Some(Ended::Frame(error));
                     break;
@@ -194,6 +203,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
         } else if at > 0 || self.half_since.is_none() {
             self.half_since = Some(self.calls.now);
         }
+        held_back
     }
 
     /// The lengths of the two documents of a request that has arrived whole.
