@@ -178,3 +178,26 @@ impl ChildValue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_a_newer_program_are_kept_to_the_last_digit() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Newer {
+            #[serde(flatten)]
+            other: OtherFields,
+        }
+        let text = r#"{"uuid":"00000000-0000-0000-0000-000000000001","boot_id":"b","pid":7,
+            "process_start":0,"large":1111111111111111111110,"fine":2.2250738585072011e-308}"#;
+        let read: Newer = serde_json::from_str(text).unwrap();
+        let mut again = serde_json::to_string(&read).unwrap();
+        for _ in 0..3 {
+            let newer: Newer = serde_json::from_str(&again).unwrap();
+            assert_eq!(newer, read);
+            again = serde_json::to_string(&newer).unwrap();
+        }
+    }
+}
