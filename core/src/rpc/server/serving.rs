@@ -125,7 +125,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
             if self.ended.is_some() || !self.may_read() {
                 break;
             }
-            if held_back {
+            if held_back && self.calls.may_begin() {
                 // Sending has made room, and who has waited for it comes before what is to be read:
                 // behind that may be the end.
                 continue;
