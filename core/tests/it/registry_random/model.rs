@@ -69,9 +69,10 @@ impl Truth {
                 self.id, row.state
             ));
         }
-        // Where most of a service vanished at once, nobody is given up before that is over.
+        // Where most of a service vanished at once, nobody is given up before that is over; then all
+        // have their time again.
         let is_alarm = alarmed.get(&row.identity.service);
-        if late > SUSPECT && is_alarm.is_none_or(|at| now - *at > SETTLED) {
+        if late > SUSPECT && is_alarm.is_none_or(|at| now - *at > SUSPECT) {
             return Err(format!(
                 "I2: reader {reader} still suspects {} after {late:?}",
                 self.id
