@@ -188,7 +188,9 @@ async fn a_deadline_ends_the_work_of_all_three() {
     let input = never();
     let call = chain.first.call_with("Pass", &input, options(deadline));
     let late: Result<Text, CallError> = call.await;
-    assert_eq!(late.unwrap_err().outcome(), Outcome::Unknown);
+    // The second one's word that its own call was too late may just come in time.
+    let outcome = late.unwrap_err().outcome();
+    assert!(matches!(outcome, Outcome::Unknown | Outcome::Failed));
     let third = given_up(&chain).await[0];
     assert_eq!(third, 1, "the last one does not wait any longer");
 }
